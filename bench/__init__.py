@@ -1,0 +1,1 @@
+"""Bias, variance and wall-clock of Monte Carlo gradient estimators. Importing this package imports nothing heavy."""

@@ -1,0 +1,368 @@
+"""The only caller of f: draws points, asks f what the estimator asked, combines, and counts.
+
+`Trial` is one estimator on one problem with everything that does not change between replicates; `gradients(range)` is a pure
+function of it and of the learned state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from estimators.base import Ask, Estimator, asks, mismatch, noise_of, size_of
+from estimators.noise import LEARN, MEASURE, addressed, key_of, rows_without_replacement
+from problems.base import Problem
+from problems.calling import call, names
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from problems.families.base import Family
+
+State = Mapping[str, "Tensor"]
+
+
+class MemberError(Exception):
+    """A member broke the contract; the sentence says which, and how."""
+
+
+class Mismatch(ValueError):
+    """The pair was asked for and cannot run; the sentence says why."""
+
+
+@dataclass
+class Count:
+    """Evaluations of f, of its gradient and of its Hessian, each of one point of one datum."""
+
+    f: int = 0
+    gradient: int = 0
+    hessian: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """An estimator on a problem, ready to be asked for gradients of replicates."""
+
+    estimator: Estimator
+    problem: Problem
+    key: int
+    dtype: torch.dtype = torch.float64
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def dim(self) -> int:
+        """P: entries of one gradient."""
+        return self.problem.dim
+
+
+def prepare(estimator: Estimator, problem: Problem, seed: int = 0, point: str = "", dtype: str = "float64", device: str = "cpu") -> Trial:
+    """A Trial of the pair, on the noise that every estimator of this problem and point shares.
+
+    Raises Mismatch where the pair cannot run.
+    """
+    if why := mismatch(estimator, problem):
+        raise Mismatch(why)
+    kind, where = getattr(torch, dtype), torch.device(device)
+
+    def cast(t: Tensor | None) -> Tensor | None:
+        return None if t is None else t.detach().to(where, kind)
+
+    moved = replace(problem, theta=cast(problem.theta), model=cast(problem.model), data=cast(problem.data))
+    key = key_of(seed, problem.name, sorted(problem.settings.items()), point)
+    return Trial(estimator, moved, key, kind, where)
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What one draw gave: all that combine and learn may name, the rows of data, and which points count as samples."""
+
+    known: dict[str, Any]
+    data: Tensor | None
+    weighed: list[int]
+
+
+def gradients(trial: Trial, replicates: range, state: State | None = None, phase: int = MEASURE, count: Count | None = None) -> Tensor:
+    """One gradient for each replicate, `[R, P]`: theta's entries, then the model's."""
+    count = count or Count()
+    if trial.estimator.gradients is not None:
+        return _whole(trial, replicates, phase, count)
+    answers = ask(trial, replicates, state, phase, count)
+    with torch.no_grad():
+        g = _combine(trial, answers, len(replicates))
+    parts = [_pull_back(trial.problem, g, answers.data)]
+    if trial.problem.model is not None:
+        parts.append(_model_gradient(trial.problem, answers))
+    g = torch.cat(parts, -1)
+    problem = trial.problem
+    return g * (problem.rows / problem.batch) if problem.batch else g
+
+
+def ask(trial: Trial, replicates: range, state: State | None, phase: int, count: Count, graph: bool = False) -> Answers:
+    """Draw the points of these replicates and evaluate f on them; with `graph`, differentiably in the state."""
+    estimator, problem = trial.estimator, trial.problem
+    size = size_of(problem)
+    asked = asks(estimator.points, size)
+    rows, data = _rows(trial, replicates, phase)
+    theta = problem.site_parameters(problem.theta, data).detach()
+    q = problem.bind(theta, data)
+    noise = [
+        addressed(n, trial.key, phase, index, replicates, rows, trial.dtype).to(trial.device)
+        for index, n in enumerate(noise_of(estimator.noise, size, len(asked)))
+    ]
+    known: dict[str, Any] = {
+        "theta": theta,
+        "q": q,
+        "size": size,
+        "noise": noise[0] if len(noise) == 1 else tuple(noise),
+        "state": state,
+        "parts": problem.parts,
+        "data": problem.data if data is None else data,
+    }
+    with torch.set_grad_enabled(graph):
+        assert estimator.draw is not None
+        x = call(estimator.draw, known)
+        _check_points(trial, x, len(asked), len(replicates), size.event)
+        known["x"] = x
+        known["fx"], known["dfx"], known["hfx"] = _evaluate(problem, q, asked, x, data, count, graph)
+    weighed = list(range(len(asked))) if estimator.value else [k for k, one in enumerate(asked) if Ask.SAMPLE in one]
+    known["weight"] = _weights(trial, known, weighed)
+    return Answers(known, data, weighed)
+
+
+def _rows(trial: Trial, replicates: range, phase: int) -> tuple[Any, Tensor | None]:
+    """Indices of the data that address the noise, and the rows drawn where each replicate has its own."""
+    problem = trial.problem
+    if problem.data is None:
+        return None, None
+    if not problem.batch:
+        return range(problem.rows), None
+    rows = rows_without_replacement(trial.key, phase, replicates, problem.rows, problem.batch)
+    return rows, problem.data[rows.to(trial.device)]
+
+
+def _check_points(trial: Trial, x: Any, points: int, replicates: int, event: tuple[int, ...]) -> None:
+    rows = trial.problem.batch or trial.problem.rows
+    wanted = (points, replicates, *([rows] if rows else []), *event)
+    if not isinstance(x, torch.Tensor) or tuple(x.shape) != wanted:
+        found = tuple(x.shape) if isinstance(x, torch.Tensor) else type(x).__name__
+        raise MemberError(f"{trial.estimator.name}: draw gave x of shape {found}; {wanted} was declared [K, R, (B,) *event]")
+
+
+def _integrand(problem: Problem, q: Family, x: Tensor, data: Tensor | None, parts: bool) -> Tensor:
+    """fx: f, or f - log q where the objective is one of a ratio."""
+    fx = problem.value(x, None, data)
+    if problem.parts is not None and not parts:
+        fx = fx.sum(-1)
+    if not parts and tuple(fx.shape) != tuple(x.shape[: x.ndim - q.event_axes]):
+        lead = tuple(x.shape[: x.ndim - q.event_axes])
+        raise MemberError(f"{problem.name}: f gave shape {tuple(fx.shape)} for points {tuple(x.shape)}; {lead} was expected")
+    return fx - q.log_prob(x) if problem.objective.ratio else fx
+
+
+def _evaluate(
+    problem: Problem, q: Family, asked: list[Ask], x: Tensor, data: Tensor | None, count: Count, graph: bool
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """fx [K, R, (B)], and dfx, hfx where any point asks for them (NaN at the points that do not)."""
+    parts = any(Ask.PARTS in one for one in asked)
+    steep = [k for k, one in enumerate(asked) if one & (Ask.GRADIENT | Ask.HESSIAN)]
+    alive = ~x.detach().isnan().flatten(x.ndim - q.event_axes).any(-1)
+    if not alive.all():
+        count.f += int(alive.sum())
+        fx = _integrand(problem, q, torch.nan_to_num(x), data, parts)
+        return torch.where(alive, fx, torch.nan), None, None
+    each = alive[0].numel()
+    count.f += each * len(asked)
+    if not steep:
+        return _integrand(problem, q, x, data, parts), None, None
+    count.gradient += each * len(steep)
+    flat = [k for k in range(len(asked)) if k not in steep]
+    f_steep, df, hf = _derivatives(problem, q, asked, x if not flat else x[steep], data, steep, graph)
+    count.hessian += 0 if hf is None else each * len(steep)
+    if not flat:
+        return f_steep, df, hf
+    place = torch.tensor([(flat + steep).index(k) for k in range(len(asked))], device=x.device)
+    fx = torch.cat([_integrand(problem, q, x[flat], data, parts), f_steep])[place]
+    return fx, _with_nan(df, len(flat))[place], None if hf is None else _with_nan(hf, len(flat))[place]
+
+
+def _derivatives(
+    problem: Problem, q: Family, asked: list[Ask], y: Tensor, data: Tensor | None, steep: list[int], graph: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    curved = any(Ask.HESSIAN in asked[k] for k in steep)
+    with torch.enable_grad():
+        if not (graph and y.requires_grad):
+            y = y.detach().requires_grad_()
+        fy = _integrand(problem, q, y, data, False)
+        (df,) = torch.autograd.grad(fy.sum(), y, create_graph=graph or curved, materialize_grads=True)
+        hf = None
+        if curved:
+            columns = [_second(df[..., d], y) for d in range(y.shape[-1])]
+            hf = torch.stack(columns, -2)
+    return (fy, df, hf) if graph else (fy.detach(), df.detach(), None if hf is None else hf.detach())
+
+
+def _second(df_d: Tensor, y: Tensor) -> Tensor:
+    if not df_d.requires_grad:
+        return torch.zeros_like(y)
+    return torch.autograd.grad(df_d.sum(), y, retain_graph=True, materialize_grads=True)[0]
+
+
+def _with_nan(values: Tensor, points: int) -> Tensor:
+    """`points` entries of NaN before the values: what was not asked."""
+    return torch.cat([torch.full((points, *values.shape[1:]), torch.nan, dtype=values.dtype, device=values.device), values])
+
+
+def _weights(trial: Trial, known: dict[str, Any], weighed: list[int]) -> Tensor | None:
+    """weight_k = d value / d fx_k of the points that count: `[K', R, (B)]`."""
+    fx = known["fx"]
+    if not weighed or fx.ndim != known["x"].ndim - known["q"].event_axes:
+        return None
+    with torch.enable_grad():
+        leaf = fx[weighed].detach().requires_grad_()
+        own = trial.estimator.value
+        value = call(own, {**known, "fx": leaf}) if own else trial.problem.objective.value(leaf)
+        return torch.nan_to_num(torch.autograd.grad(value.sum(), leaf)[0])
+
+
+def _combine(trial: Trial, answers: Answers, replicates: int) -> Tensor:
+    estimator, known = trial.estimator, answers.known
+    assert estimator.combine is not None
+    g = call(estimator.combine, known)
+    chain = bool(getattr(trial.problem.family, "layers", ()))
+    rows = trial.problem.batch or trial.problem.rows
+    site = tuple(known["size"].theta)
+    wanted = (replicates, *site) if chain or not rows else (replicates, rows, *site)
+    if not isinstance(g, torch.Tensor) or tuple(g.shape) != wanted:
+        found = tuple(g.shape) if isinstance(g, torch.Tensor) else type(g).__name__
+        raise MemberError(f"{estimator.name}: combine gave shape {found}; {wanted} was expected [R, (B,) *theta]")
+    return g
+
+
+def _pull_back(problem: Problem, g: Tensor, data: Tensor | None) -> Tensor:
+    """Gradients of the sites' parameters `[R, B, ...]` to those of theta, `[R, P]`."""
+    chain = bool(getattr(problem.family, "layers", ()))
+    if problem.encode is None:
+        if problem.data is not None and not chain:
+            g = g.sum(1)  # every datum's sites have the same parameters
+        return g.reshape(len(g), -1)
+
+    def weights(cotangent: Tensor, rows: Tensor | None) -> Tensor:
+        _, back = torch.func.vjp(lambda w: problem.site_parameters(w, rows), problem.theta)
+        return back(cotangent)[0]
+
+    axes = (0, None if data is None else 0)
+    return torch.func.vmap(weights, in_dims=axes)(g, data).reshape(len(g), -1)
+
+
+def _model_gradient(problem: Problem, answers: Answers) -> Tensor:
+    """sum_k weight_k grad_model f(x_k), for each replicate: `[R, M]`."""
+
+    def one(x: Tensor, weight: Tensor, rows: Tensor | None) -> Tensor:
+        return torch.func.grad(lambda model: (weight * problem.value(x, model, rows)).sum())(problem.model)
+
+    x = torch.nan_to_num(answers.known["x"].detach()[answers.weighed])
+    axes = (1, 1, None if answers.data is None else 0)
+    with torch.no_grad():
+        g = torch.func.vmap(one, in_dims=axes)(x, answers.known["weight"], answers.data)
+    return g.reshape(len(g), -1)
+
+
+def learn(trial: Trial) -> tuple[dict[str, Tensor] | None, Count]:
+    """The estimator's learned state, a pure function of the trial, and what learning it cost."""
+    count, learning = Count(), trial.estimator.learning
+    if learning is None:
+        return None, count
+    size = size_of(trial.problem)
+    theta = trial.problem.site_parameters(trial.problem.theta).detach()
+    generator = torch.Generator().manual_seed(trial.key % 2**63)
+    state = {n: t.to(trial.device, trial.dtype) for n, t in call(learning.init, {"theta": theta, "size": size, "generator": generator}).items()}
+    if learning.learn is None:
+        return state, count
+    study = trial
+    if learning.draw is not None:
+        there = replace(trial.estimator, draw=learning.draw, points=learning.points or 0, noise=learning.noise)
+        study = replace(trial, estimator=there)
+    for step in range(learning.steps):
+        state = _learning_step(study, learning.learn, state, step, count)
+    return state, count
+
+
+def _learning_step(trial: Trial, learn_: Callable[..., Any], state: Mapping[str, Tensor], step: int, count: Count) -> dict[str, Tensor]:
+    learning = trial.estimator.learning
+    assert learning is not None
+    descends = "gradient" in names(learn_)
+    live = {n: t.detach().requires_grad_(descends) for n, t in state.items()}
+    replicates = range(step * learning.batch, (step + 1) * learning.batch)
+    answers = ask(trial, replicates, live, LEARN, count, graph=descends)
+    with torch.set_grad_enabled(descends):
+        known = {**answers.known, "step": step}
+        if descends:
+            g = _combine(trial, answers, len(replicates))
+            known["gradient"] = _pull_back(trial.problem, g, answers.data)
+        return {n: t.detach() for n, t in call(learn_, known).items()}
+
+
+def _whole(trial: Trial, replicates: range, phase: int, count: Count) -> Tensor:
+    """Gradients of an estimator that calls the counting f itself; its generator is seeded for this range."""
+    problem, estimator = trial.problem, trial.estimator
+    theta = problem.theta.detach()
+    q = problem.bind(theta)
+    seed = key_of(trial.key, phase, replicates.start) % 2**63
+    generator = torch.Generator(device=trial.device).manual_seed(seed)
+    known = {
+        "theta": theta,
+        "q": q,
+        "f": CountingF(lambda x: _integrand(problem, q, x, None, False), q.event_axes, count),
+        "generator": generator,
+        "replicates": len(replicates),
+        "count": count,
+    }
+    assert estimator.gradients is not None
+    g = call(estimator.gradients, known)
+    if not isinstance(g, torch.Tensor) or g.ndim < 1 or g.shape[0] != len(replicates) or g.numel() != len(replicates) * trial.dim:
+        found = tuple(g.shape) if isinstance(g, torch.Tensor) else type(g).__name__
+        raise MemberError(f"{estimator.name}: gradients of shape {found}; ({len(replicates)}, {trial.dim}) was expected [R, P]")
+    return g.detach().reshape(len(replicates), -1)
+
+
+class CountingF:
+    """f for code that calls it itself: every point is counted, and every point through which a derivative is taken.
+
+    `times`: how many replicates one call stands for, where the caller maps it over replicates (vmap).
+    """
+
+    def __init__(self, f: Callable[[Tensor], Tensor], event_axes: int, count: Count) -> None:
+        self._f, self._event_axes, self._count, self.times = f, event_axes, count, 1
+
+    def __call__(self, x: Tensor) -> Tensor:
+        points = self.times
+        for length in x.shape[: x.ndim - self._event_axes]:
+            points *= length
+        self._count.f += points
+
+        def differentiated() -> None:
+            self._count.gradient += points
+
+        return self._f(_Watched.apply(x, differentiated))
+
+
+class _Watched(torch.autograd.Function):
+    """The identity, which reports when a derivative comes back through it."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, report: Callable[[], None]) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.report = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None]:
+        ctx.report()
+        return cotangents[0], None

@@ -1,0 +1,36 @@
+"""The registry of estimators, and the records to write one's own. Importing this package imports nothing heavy."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from problems.registry import Registry
+
+if TYPE_CHECKING:
+    from estimators.adapters import from_gradients, from_surrogate
+    from estimators.base import Ask, Claim, Estimator, Learning, mismatch
+    from problems.families.base import Noise, Size
+
+ESTIMATORS = Registry(
+    {
+        "reinforce": "estimators.score_function:reinforce",
+        "rloo": "estimators.score_function:rloo",
+        "disarm": "estimators.disarm:disarm",
+    }
+)
+
+_HOMES = {
+    "estimators.adapters": ["from_gradients", "from_surrogate"],
+    "estimators.base": ["Ask", "Claim", "Estimator", "Learning", "mismatch"],
+    "problems.families.base": ["Noise", "Size"],
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = ["ESTIMATORS", "Ask", "Claim", "Estimator", "Learning", "Noise", "Size", "from_gradients", "from_surrogate", "mismatch"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'estimators' has no attribute {name!r}")

@@ -1,0 +1,69 @@
+"""The catalogue of problems, and the records to write one's own. Importing this package imports nothing heavy."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from problems.registry import Registry
+
+if TYPE_CHECKING:
+    from problems.base import Point, Problem
+    from problems.families.base import Noise, Size
+    from problems.families.bernoulli import Bernoulli
+    from problems.families.categorical import Categorical
+    from problems.families.chain import Chain
+    from problems.families.gamma import Gamma
+    from problems.families.normal import Normal
+    from problems.families.poisson import Poisson
+    from problems.objectives import Elbo, Expectation, ImportanceWeighted, InclusiveKL, LogMarginal, Objective, Renyi
+    from problems.truth import Truth, true_gradient
+
+PROBLEMS = Registry(
+    {
+        "bernoulli_toy": "problems.bernoulli_toy:bernoulli_toy",
+    }
+)
+
+_HOMES = {
+    "problems.base": ["Point", "Problem"],
+    "problems.families.base": ["Noise", "Size"],
+    "problems.families.bernoulli": ["Bernoulli"],
+    "problems.families.categorical": ["Categorical"],
+    "problems.families.chain": ["Chain"],
+    "problems.families.gamma": ["Gamma"],
+    "problems.families.normal": ["Normal"],
+    "problems.families.poisson": ["Poisson"],
+    "problems.objectives": ["Elbo", "Expectation", "ImportanceWeighted", "InclusiveKL", "LogMarginal", "Objective", "Renyi"],
+    "problems.truth": ["Truth", "true_gradient"],
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "PROBLEMS",
+    "Bernoulli",
+    "Categorical",
+    "Chain",
+    "Elbo",
+    "Expectation",
+    "Gamma",
+    "ImportanceWeighted",
+    "InclusiveKL",
+    "LogMarginal",
+    "Noise",
+    "Normal",
+    "Objective",
+    "Point",
+    "Poisson",
+    "Problem",
+    "Renyi",
+    "Size",
+    "Truth",
+    "true_gradient",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'problems' has no attribute {name!r}")

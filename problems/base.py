@@ -1,0 +1,108 @@
+"""Problem: what is known of an expectation whose gradient is estimated. What is None or 0 is not offered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from problems.calling import call
+from problems.objectives import Expectation, Objective
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from problems.families.base import Family
+
+DEFAULT_POINT = "init"
+
+
+class Point(NamedTuple):
+    """A named place in parameter space: theta, and the model's parameters where there are any."""
+
+    theta: Tensor
+    model: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """An expectation E_q f(x), or a bound built on it, as a function of theta.
+
+    name: as the command line writes it.
+    family: theta -> q (`problems.families`); estimators are matched by its `name`.
+    theta: what is differentiated: `[D]` Bernoulli and Poisson, `[D, C]` categorical, `[2, D]` Normal and Gamma; or the weights
+        `[P]` that give the sites' parameters (`encode`, Chain).
+    f: x `[..., *event] -> [...]` in the dtype and on the device of x; addends `[..., T]` where `parts` is given; it may also name
+        `data` and `model`. With data its value has the data axis last: x `[..., B, D] -> [..., B]`.
+    objective: what is made of f; the objective says what the true gradient is.
+    smooth: derivatives of f that exist (0, 1, 2). degree: degree of f as a polynomial in x, where it is one.
+    relaxed: f is defined off the support. parts: `[T, D]` bool, addend t depends on site d.
+    encode: weights -> site parameters `[B, ...]` that do not depend on the draw (amortised); it may name `data`.
+    model: parameters of f whose gradient is wanted as well, `[M]`; it follows theta's in the gradient.
+    data: `[N, F]`, the axis B. batch: rows drawn (without replacement) for each replicate, scaled by N / batch; 0: all of them.
+    exact: the true gradient where the support cannot be enumerated: a Tensor `[P]`, or a `problems.truth.Truth`.
+    scalar_f: the same f of one point as plain Python over floats, for the kernels to compile.
+    points: named parameter points. settings: those of the factory. source: paper or origin.
+    """
+
+    name: str
+    family: Callable[..., Family]
+    theta: Tensor
+    f: Callable[..., Tensor]
+    objective: Objective = field(default_factory=Expectation)
+    smooth: int = 0
+    relaxed: bool = False
+    degree: int | None = None
+    parts: Tensor | None = None
+    encode: Callable[..., Tensor] | None = None
+    model: Tensor | None = None
+    data: Tensor | None = None
+    batch: int = 0
+    exact: Callable[[Problem], Any] | None = None
+    scalar_f: Callable[..., float] | None = None
+    points: Mapping[str, Point] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""
+
+    def at(self, point: str) -> Problem:
+        """This problem at one of its named points. Raises ValueError where there is no such point."""
+        if not self.points and point == DEFAULT_POINT:
+            return self
+        if point not in self.points:
+            near = get_close_matches(point, self.points, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"{self.name} has no point {point!r}: it has {', '.join(self.points) or DEFAULT_POINT}{hint}")
+        there = self.points[point]
+        return replace(self, theta=there.theta, model=there.model)
+
+    def point_names(self) -> list[str]:
+        """Names of the parameter points; `init` alone where none is named."""
+        return list(self.points) or [DEFAULT_POINT]
+
+    @property
+    def rows(self) -> int:
+        """Number of data in the sum; 0 where there are none."""
+        return 0 if self.data is None else len(self.data)
+
+    @property
+    def dim(self) -> int:
+        """Number of entries of the gradient: theta's, and the model's."""
+        return self.theta.numel() + (0 if self.model is None else self.model.numel())
+
+    def site_parameters(self, theta: Tensor, data: Tensor | None = None) -> Tensor:
+        """The parameters of the sites at the weights `theta`: `[(B,) ...]`."""
+        if self.encode is None:
+            return theta
+        return call(self.encode, {"data": self.data if data is None else data}, theta)
+
+    def bind(self, theta: Tensor, data: Tensor | None = None) -> Family:
+        """q: the family bound to the site parameters `theta`, and to the data where its layers read them."""
+        if getattr(self.family, "takes_data", False):
+            return self.family(theta, self.data if data is None else data)
+        return self.family(theta)
+
+    def value(self, x: Tensor, model: Tensor | None = None, data: Tensor | None = None) -> Tensor:
+        """f at x, with the model's parameters and the rows of data given or else the problem's own."""
+        known = {"model": self.model if model is None else model, "data": self.data if data is None else data}
+        return call(self.f, known, x)

@@ -1,0 +1,47 @@
+"""The toy of REBAR and its successors: how far random bits are from a target close to one half."""
+
+from __future__ import annotations
+
+import torch
+
+from problems.base import Point, Problem
+from problems.families.bernoulli import Bernoulli
+
+
+def bernoulli_toy(dim: int = 6, target: float = 0.45, form: str = "mean") -> Problem:
+    """E (1/D) sum_d (b_d - t)^2 over D independent bits; with form=sum, without the 1/D.
+
+    The target t near 1/2 makes the gradient small beside the noise of a score function, so that baselines and couplings are told
+    apart; with D = 200 one datum's noise is spread over many coordinates. Exact gradient p (1 - p) (1 - 2 t) / D per logit.
+    Tucker et al. 2017, arXiv:1703.07370; Grathwohl et al. 2018; Titsias & Shi 2022.
+    """
+    if form not in ("mean", "sum"):
+        raise ValueError(f"bernoulli_toy[form={form}]: form is mean or sum")
+    scale = 1 / dim if form == "mean" else 1.0
+
+    def f(x: torch.Tensor) -> torch.Tensor:
+        return scale * ((x - target) ** 2).sum(-1)
+
+    def exact(problem: Problem) -> torch.Tensor:
+        p = 1 / (1 + torch.exp(-problem.theta))
+        return scale * p * (1 - p) * ((1 - target) ** 2 - target**2)
+
+    spread = torch.linspace(-1, 1, dim, dtype=torch.float64) if dim > 1 else torch.tensor([0.5], dtype=torch.float64)
+    points = {
+        "init": Point(torch.zeros(dim, dtype=torch.float64)),
+        "mid": Point(spread - 0.5),
+        "converged": Point(spread - 3.0),
+    }
+    return Problem(
+        name="bernoulli_toy",
+        family=Bernoulli,
+        theta=points["init"].theta,
+        f=f,
+        smooth=2,
+        relaxed=True,
+        degree=2,
+        exact=exact,
+        points=points,
+        settings={"dim": dim, "target": target, "form": form},
+        source="Tucker et al. 2017, arXiv:1703.07370",
+    )

@@ -1,0 +1,1 @@
+"""Families of distributions, bound to their parameters as q."""

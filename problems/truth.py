@@ -1,0 +1,135 @@
+"""The exact gradient, or the best stored one, with its tier. Nothing here is shared with the estimators.
+
+Probabilities come from torch.distributions and derivatives from autograd, whereas the estimators use the families' hand-written
+scores. Tiers, best first: closed form, enumeration, quadrature, reference, none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import distributions
+
+from problems.base import Problem
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from problems.families.base import Family
+
+TIERS = ("closed form", "enumeration", "quadrature", "reference", "none")
+MOST_TERMS = 2**20
+MOST_STATES = 2**12
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """gradient `[P]`, its standard error `[P]` (zero where exact), and the tier it comes from."""
+
+    gradient: Tensor
+    se: Tensor
+    tier: str
+
+
+def exactly(gradient: Tensor, tier: str = "closed form") -> Truth:
+    """A truth without error."""
+    flat = gradient.detach().reshape(-1).double()
+    return Truth(flat, torch.zeros_like(flat), tier)
+
+
+def true_gradient(problem: Problem) -> Truth | None:
+    """The gradient of the problem's objective with respect to theta and then the model, at its parameters.
+
+    In this order: the problem's own `exact`; enumeration, where the support is finite and small; the stored reference of this
+    problem, settings and point. None where there is none of them.
+    """
+    if problem.exact is not None:
+        own = problem.exact(problem)
+        return own if isinstance(own, Truth) else exactly(own)
+    if terms(problem) is not None:
+        return enumerated(problem)
+    from problems.reference import stored_reference
+
+    return stored_reference(problem)
+
+
+def terms(problem: Problem) -> int | None:
+    """Number of terms of the enumeration for each datum, S^K; None where it is not to be had."""
+    family = problem.family
+    if not getattr(family, "finite", False):
+        return None
+    theta = problem.site_parameters(problem.theta)
+    states = family.states(theta)  # type: ignore[attr-defined]
+    samples = 1 if problem.objective.exact else problem.objective.samples
+    if states is None or states > MOST_STATES or states**samples > MOST_TERMS:
+        return None
+    return int(states**samples)
+
+
+def log_probability(q: Family, x: Tensor) -> Tensor:
+    """log q(x) by torch.distributions, from the sites' parameters."""
+    params = q.params(x)
+    kind = getattr(q, "layer", type(q)).name
+    if kind == "bernoulli":
+        return distributions.Bernoulli(logits=params, validate_args=False).log_prob(x).sum(-1)
+    if kind == "categorical":
+        return distributions.OneHotCategorical(logits=params, validate_args=False).log_prob(x).sum(-1)
+    raise NotImplementedError(f"no enumeration for {q.name} variables")
+
+
+def enumerated(problem: Problem) -> Truth:
+    """sum over all S^K draws of q(x_1) ... q(x_K) value(fx), differentiated by autograd, datum by datum."""
+    leaves = [t.detach().clone().requires_grad_() for t in (problem.theta, problem.model) if t is not None]
+    total = [torch.zeros_like(leaf) for leaf in leaves]
+    for row in range(max(problem.rows, 1)):
+        data = None if problem.data is None else problem.data[row : row + 1]
+        L = enumerated_objective(problem, leaves[0], leaves[1] if problem.model is not None else None, data)
+        for sum_, g in zip(total, torch.autograd.grad(L.sum(), leaves, allow_unused=True), strict=True):
+            if g is not None:
+                sum_ += g
+    return exactly(torch.cat([t.reshape(-1) for t in total]), "enumeration")
+
+
+def enumerated_objective(problem: Problem, theta: Tensor, model: Tensor | None, data: Tensor | None) -> Tensor:
+    """L by enumeration, `[]` or `[B]`, as a differentiable function of theta and the model."""
+    q = problem.bind(problem.site_parameters(theta, data), data)
+    support = q.support()
+    if data is not None:
+        support = support[:, None].expand(len(support), len(data), *support.shape[1:])
+    f = problem.value(support, model, data)
+    if problem.parts is not None:
+        f = f.sum(-1)
+    log_q = log_probability(q, support)
+    objective = problem.objective
+    if objective.exact is not None:
+        return objective.exact(log_q, f)
+    fx = f - log_q if objective.ratio else f
+    index = torch.cartesian_prod(*[torch.arange(len(support))] * objective.samples).reshape(-1, objective.samples).T
+    return (log_q[index].sum(0).exp() * objective.value(fx[index])).sum(0)
+
+
+def gauss_hermite(dims: int, nodes: int) -> tuple[Tensor, Tensor]:
+    """Nodes `[nodes^dims, dims]` and weights `[nodes^dims]` of the product rule for expectations under N(0, I)."""
+    import numpy as np
+
+    x, w = np.polynomial.hermite_e.hermegauss(nodes)
+    axis, weight = torch.from_numpy(x), torch.from_numpy(w / math.sqrt(2 * math.pi))
+    grid = torch.cartesian_prod(*[axis] * dims).reshape(-1, dims)
+    weights = torch.cartesian_prod(*[weight] * dims).reshape(-1, dims).prod(-1)
+    return grid, weights
+
+
+def by_quadrature(gradient: Callable[[int], Tensor], nodes: int, tolerance: float = 1e-9) -> Truth:
+    """`gradient(nodes)` certified by a second rule of 3/2 as many nodes: they must agree to `tolerance` of its norm.
+
+    Raises ArithmeticError where they do not.
+    """
+    coarse, fine = gradient(nodes), gradient(nodes + nodes // 2)
+    gap = float((coarse - fine).norm())
+    if gap > tolerance * max(float(fine.norm()), 1e-12):
+        raise ArithmeticError(f"quadrature with {nodes} nodes is off by {gap:.1e}, more than {tolerance:g} of the gradient")
+    return exactly(fine, "quadrature")
