@@ -58,7 +58,9 @@ class Trial:
         return self.problem.dim
 
 
-def prepare(estimator: Estimator, problem: Problem, seed: int = 0, point: str = "", dtype: str = "float64", device: str = "cpu") -> Trial:
+def prepare(
+    estimator: Estimator, problem: Problem, seed: int = 0, point: str = "", dtype: str = "float64", device: str = "cpu"
+) -> Trial:
     """A Trial of the pair, on the noise that every estimator of this problem and point shares.
 
     Raises Mismatch where the pair cannot run.
@@ -67,10 +69,19 @@ def prepare(estimator: Estimator, problem: Problem, seed: int = 0, point: str = 
         raise Mismatch(why)
     kind, where = getattr(torch, dtype), torch.device(device)
 
-    def cast(t: Tensor | None) -> Tensor | None:
-        return None if t is None else t.detach().to(where, kind)
+    def cast(t: Tensor) -> Tensor:
+        return t.detach().to(where, kind)
 
-    moved = replace(problem, theta=cast(problem.theta), model=cast(problem.model), data=cast(problem.data))
+    def optionally(t: Tensor | None) -> Tensor | None:
+        return None if t is None else cast(t)
+
+    moved = replace(
+        problem,
+        theta=cast(problem.theta),
+        model=optionally(problem.model),
+        data=optionally(problem.data),
+        parts=optionally(problem.parts),
+    )
     key = key_of(seed, problem.name, sorted(problem.settings.items()), point)
     return Trial(estimator, moved, key, kind, where)
 
@@ -84,7 +95,9 @@ class Answers:
     weighed: list[int]
 
 
-def gradients(trial: Trial, replicates: range, state: State | None = None, phase: int = MEASURE, count: Count | None = None) -> Tensor:
+def gradients(
+    trial: Trial, replicates: range, state: State | None = None, phase: int = MEASURE, count: Count | None = None
+) -> Tensor:
     """One gradient for each replicate, `[R, P]`: theta's entries, then the model's."""
     count = count or Count()
     if trial.estimator.gradients is not None:
@@ -148,7 +161,9 @@ def _check_points(trial: Trial, x: Any, points: int, replicates: int, event: tup
     wanted = (points, replicates, *([rows] if rows else []), *event)
     if not isinstance(x, torch.Tensor) or tuple(x.shape) != wanted:
         found = tuple(x.shape) if isinstance(x, torch.Tensor) else type(x).__name__
-        raise MemberError(f"{trial.estimator.name}: draw gave x of shape {found}; {wanted} was declared [K, R, (B,) *event]")
+        raise MemberError(
+            f"{trial.estimator.name}: draw gave x of shape {found}; {wanted} was declared [K, R, (B,) *event]"
+        )
 
 
 def _integrand(problem: Problem, q: Family, x: Tensor, data: Tensor | None, parts: bool) -> Tensor:
@@ -158,7 +173,9 @@ def _integrand(problem: Problem, q: Family, x: Tensor, data: Tensor | None, part
         fx = fx.sum(-1)
     if not parts and tuple(fx.shape) != tuple(x.shape[: x.ndim - q.event_axes]):
         lead = tuple(x.shape[: x.ndim - q.event_axes])
-        raise MemberError(f"{problem.name}: f gave shape {tuple(fx.shape)} for points {tuple(x.shape)}; {lead} was expected")
+        raise MemberError(
+            f"{problem.name}: f gave shape {tuple(fx.shape)} for points {tuple(x.shape)}; {lead} was expected"
+        )
     return fx - q.log_prob(x) if problem.objective.ratio else fx
 
 
@@ -212,7 +229,9 @@ def _second(df_d: Tensor, y: Tensor) -> Tensor:
 
 def _with_nan(values: Tensor, points: int) -> Tensor:
     """`points` entries of NaN before the values: what was not asked."""
-    return torch.cat([torch.full((points, *values.shape[1:]), torch.nan, dtype=values.dtype, device=values.device), values])
+    return torch.cat(
+        [torch.full((points, *values.shape[1:]), torch.nan, dtype=values.dtype, device=values.device), values]
+    )
 
 
 def _weights(trial: Trial, known: dict[str, Any], weighed: list[int]) -> Tensor | None:
@@ -250,7 +269,7 @@ def _pull_back(problem: Problem, g: Tensor, data: Tensor | None) -> Tensor:
         return g.reshape(len(g), -1)
 
     def weights(cotangent: Tensor, rows: Tensor | None) -> Tensor:
-        _, back = torch.func.vjp(lambda w: problem.site_parameters(w, rows), problem.theta)
+        back = torch.func.vjp(lambda w: problem.site_parameters(w, rows), problem.theta)[1]
         return back(cotangent)[0]
 
     axes = (0, None if data is None else 0)
@@ -278,7 +297,10 @@ def learn(trial: Trial) -> tuple[dict[str, Tensor] | None, Count]:
     size = size_of(trial.problem)
     theta = trial.problem.site_parameters(trial.problem.theta).detach()
     generator = torch.Generator().manual_seed(trial.key % 2**63)
-    state = {n: t.to(trial.device, trial.dtype) for n, t in call(learning.init, {"theta": theta, "size": size, "generator": generator}).items()}
+    state = {
+        n: t.to(trial.device, trial.dtype)
+        for n, t in call(learning.init, {"theta": theta, "size": size, "generator": generator}).items()
+    }
     if learning.learn is None:
         return state, count
     study = trial
@@ -290,7 +312,9 @@ def learn(trial: Trial) -> tuple[dict[str, Tensor] | None, Count]:
     return state, count
 
 
-def _learning_step(trial: Trial, learn_: Callable[..., Any], state: Mapping[str, Tensor], step: int, count: Count) -> dict[str, Tensor]:
+def _learning_step(
+    trial: Trial, learn_: Callable[..., Any], state: Mapping[str, Tensor], step: int, count: Count
+) -> dict[str, Tensor]:
     learning = trial.estimator.learning
     assert learning is not None
     descends = "gradient" in names(learn_)
@@ -322,9 +346,16 @@ def _whole(trial: Trial, replicates: range, phase: int, count: Count) -> Tensor:
     }
     assert estimator.gradients is not None
     g = call(estimator.gradients, known)
-    if not isinstance(g, torch.Tensor) or g.ndim < 1 or g.shape[0] != len(replicates) or g.numel() != len(replicates) * trial.dim:
+    if (
+        not isinstance(g, torch.Tensor)
+        or g.ndim < 1
+        or g.shape[0] != len(replicates)
+        or g.numel() != len(replicates) * trial.dim
+    ):
         found = tuple(g.shape) if isinstance(g, torch.Tensor) else type(g).__name__
-        raise MemberError(f"{estimator.name}: gradients of shape {found}; ({len(replicates)}, {trial.dim}) was expected [R, P]")
+        raise MemberError(
+            f"{estimator.name}: gradients of shape {found}; ({len(replicates)}, {trial.dim}) was expected [R, P]"
+        )
     return g.detach().reshape(len(replicates), -1)
 
 
@@ -346,7 +377,7 @@ class CountingF:
         def differentiated() -> None:
             self._count.gradient += points
 
-        return self._f(_Watched.apply(x, differentiated))
+        return self._f(_Watched.apply(x, differentiated))  # type: ignore[no-untyped-call]
 
 
 class _Watched(torch.autograd.Function):

@@ -17,7 +17,20 @@ from problems.families.base import Noise, Size, across
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Ask", "Claim", "Estimator", "Learning", "Noise", "Size", "across", "asks", "claim_of", "mismatch", "noise_of", "size_of"]
+__all__ = [
+    "Ask",
+    "Claim",
+    "Estimator",
+    "Learning",
+    "Noise",
+    "Size",
+    "across",
+    "asks",
+    "claim_of",
+    "mismatch",
+    "noise_of",
+    "size_of",
+]
 
 
 class Ask(Flag):
@@ -157,7 +170,11 @@ def mismatch(estimator: Estimator, problem: Problem) -> str | None:
     for one in asked:
         union |= one
     if (order := _order(e, union)) > p.smooth:
-        why = " (learning moves the points where it asks for gradients)" if order == 2 and Ask.HESSIAN not in union else ""
+        why = (
+            " (learning moves the points where it asks for gradients)"
+            if order == 2 and Ask.HESSIAN not in union
+            else ""
+        )
         return f"{e.name} needs {order} derivative{'s' * (order > 1)} of f{why}; {p.name} offers {p.smooth or 'none'}"
     if Ask.RELAXED in union and not p.relaxed:
         return f"{e.name} evaluates f off its support; {p.name}'s f is defined on it only"
@@ -186,6 +203,6 @@ def _whole_mismatch(e: Estimator, p: Problem) -> str | None:
     """Estimators that call f themselves see a plain f(x) of theta."""
     if p.encode is not None or p.model is not None or p.data is not None:
         return f"{e.name} is handed a plain f of theta; {p.name} has an encoder, a model or data"
-    if p.family.event_axes and getattr(p.family, "layers", ()):
+    if getattr(p.family, "layers", ()):
         return f"{e.name} is handed a plain f of theta; {p.name} has layers"
     return None

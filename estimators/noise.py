@@ -89,14 +89,21 @@ def _own(out, first, data, tag, key):  # type: ignore[no-untyped-def]
 
 
 def addressed(
-    noise: Noise, key: int, phase: int, index: int, replicates: range, data: Tensor | Sequence[int] | None, dtype: torch.dtype
+    noise: Noise,
+    key: int,
+    phase: int,
+    index: int,
+    replicates: range,
+    data: Tensor | Sequence[int] | None,
+    dtype: torch.dtype,
 ) -> Tensor:
     """The array `[*front, R, (B,) *event]` of one Noise; its event must be given.
 
     key: 64 bits (`key_of`). phase: MEASURE, LEARN, PILOT or TRIAL. index: place of the noise in the estimator's list.
     replicates: consecutive indices. data: None, the indices `[B]` of the data, or each replicate's own `[R, B]`.
     """
-    assert noise.event is not None and replicates.step == 1
+    assert noise.event is not None
+    assert replicates.step == 1
     if noise.kind not in KINDS:
         raise ValueError(f"there is no noise of kind {noise.kind!r}; there are {', '.join(KINDS)}")
     fronts, events = math.prod(noise.front), math.prod(noise.event)
@@ -119,7 +126,9 @@ def addressed(
     return out if with_data or data is None else out.unsqueeze(len(noise.front) + 1)
 
 
-def _own_rows(noise: Noise, rows: np.ndarray, key: np.uint64, tag: int, first: int, skip: int, dtype: torch.dtype) -> Tensor:
+def _own_rows(
+    noise: Noise, rows: np.ndarray, key: np.uint64, tag: int, first: int, skip: int, dtype: torch.dtype
+) -> Tensor:
     assert noise.event is not None
     replicates = len(rows)
     padded = np.concatenate([np.zeros((skip, rows.shape[1]), np.uint64), rows]) if skip else rows

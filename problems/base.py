@@ -65,6 +65,11 @@ class Problem:
     settings: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
 
+    @property
+    def family_name(self) -> str:
+        """Name of the family, as estimators are matched by it."""
+        return str(getattr(self.family, "name", "unnamed"))
+
     def at(self, point: str) -> Problem:
         """This problem at one of its named points. Raises ValueError where there is no such point."""
         if not self.points and point == DEFAULT_POINT:
@@ -72,7 +77,9 @@ class Problem:
         if point not in self.points:
             near = get_close_matches(point, self.points, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"{self.name} has no point {point!r}: it has {', '.join(self.points) or DEFAULT_POINT}{hint}")
+            raise ValueError(
+                f"{self.name} has no point {point!r}: it has {', '.join(self.points) or DEFAULT_POINT}{hint}"
+            )
         there = self.points[point]
         return replace(self, theta=there.theta, model=there.model)
 

@@ -65,4 +65,6 @@ def LogMarginal() -> Objective:
 
 def InclusiveKL() -> Objective:
     """L = -KL(p || q) up to a constant: sum_x p(x | data) log q(x)."""
-    return Objective("InclusiveKL", log_mean_exp, ratio=True, exact=lambda log_q, f: (f.softmax(0).detach() * log_q).sum(0))
+    return Objective(
+        "InclusiveKL", log_mean_exp, ratio=True, exact=lambda log_q, f: (f.softmax(0).detach() * log_q).sum(0)
+    )

@@ -21,7 +21,9 @@ def fingerprint(problem: Problem) -> str:
 
     digest = hashlib.sha256()
     o = problem.objective
-    digest.update(json.dumps([problem.name, settings_text(problem.settings), o.name, o.samples], sort_keys=True).encode())
+    digest.update(
+        json.dumps([problem.name, settings_text(problem.settings), o.name, o.samples], sort_keys=True).encode()
+    )
     for tensor in (problem.theta, problem.model):
         if tensor is not None:
             digest.update(",".join(f"{v:.12g}" for v in tensor.detach().reshape(-1).tolist()).encode())

@@ -58,7 +58,8 @@ def _parsed(module: str) -> ast.Module:
     if module not in _SEEN:
         package, _, leaf = module.rpartition(".")
         root = find_spec(package)  # of the package only: finding a submodule would import nothing but its parents
-        assert root is not None and root.submodule_search_locations
+        assert root is not None
+        assert root.submodule_search_locations
         path = Path(next(iter(root.submodule_search_locations))) / f"{leaf}.py"
         _SEEN[module] = ast.parse(path.read_text("utf-8"))
     return _SEEN[module]

@@ -75,9 +75,9 @@ def log_probability(q: Family, x: Tensor) -> Tensor:
     params = q.params(x)
     kind = getattr(q, "layer", type(q)).name
     if kind == "bernoulli":
-        return distributions.Bernoulli(logits=params, validate_args=False).log_prob(x).sum(-1)
+        return distributions.Bernoulli(logits=params, validate_args=False).log_prob(x).sum(-1)  # type: ignore[no-untyped-call]
     if kind == "categorical":
-        return distributions.OneHotCategorical(logits=params, validate_args=False).log_prob(x).sum(-1)
+        return distributions.OneHotCategorical(logits=params, validate_args=False).log_prob(x).sum(-1)  # type: ignore[no-untyped-call]
     raise NotImplementedError(f"no enumeration for {q.name} variables")
 
 
@@ -131,5 +131,7 @@ def by_quadrature(gradient: Callable[[int], Tensor], nodes: int, tolerance: floa
     coarse, fine = gradient(nodes), gradient(nodes + nodes // 2)
     gap = float((coarse - fine).norm())
     if gap > tolerance * max(float(fine.norm()), 1e-12):
-        raise ArithmeticError(f"quadrature with {nodes} nodes is off by {gap:.1e}, more than {tolerance:g} of the gradient")
+        raise ArithmeticError(
+            f"quadrature with {nodes} nodes is off by {gap:.1e}, more than {tolerance:g} of the gradient"
+        )
     return exactly(fine, "quadrature")

@@ -6,7 +6,7 @@ To intervene on a site, edit its noise and sample again: everything downstream i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 Encoder = Callable[..., "Tensor"]
 
 
-def Chain(layer: type[Family], encoders: Sequence[Encoder], sizes: Sequence[int], *, categories: int = 0, data: bool = False) -> type[Family]:
+def Chain(
+    layer: type[Family], encoders: Sequence[Encoder], sizes: Sequence[int], *, categories: int = 0, data: bool = False
+) -> type[Family]:
     """A family of `len(encoders)` layers of `layer` variables, `sizes[l]` of them in layer l.
 
     `encoders[l](theta, earlier, ...)` gives the parameters of layer l, `[..., sizes[l]]` (`[..., sizes[l], C]` where `layer` is
@@ -35,7 +37,7 @@ def Chain(layer: type[Family], encoders: Sequence[Encoder], sizes: Sequence[int]
         name = f"chain of {layer.name}"
         finite = layer.finite
         event_axes = layer.event_axes
-        layers = tuple(torch.arange(first, last) for first, last in zip(cuts, cuts[1:], strict=False))
+        layers = tuple(torch.arange(first, last) for first, last in pairwise(cuts))
 
         def __init__(self, theta: Tensor, data: Tensor | None = None) -> None:
             super().__init__(theta)
@@ -62,9 +64,9 @@ def Chain(layer: type[Family], encoders: Sequence[Encoder], sizes: Sequence[int]
 
         def _params(self, theta: Tensor, x: Tensor, data: Any) -> Tensor:
             axis = -1 - site_axes
-            points = [x.narrow(axis, first, last - first) for first, last in zip(cuts, cuts[1:], strict=False)]
+            points = [x.narrow(axis, first, last - first) for first, last in pairwise(cuts)]
             found = [self._layer(index, theta, points[:index], data) for index in range(len(encoders))]
-            lead = torch.broadcast_shapes(*[p.shape[:axis] for p in found], x.shape[:axis])
+            lead = torch.broadcast_shapes(*[p.shape[:axis] for p in found], x.shape[:axis])  # type: ignore[no-untyped-call]
             return torch.cat([p.expand(*lead, *p.shape[axis:]) for p in found], axis)
 
         def params(self, x: Tensor) -> Tensor:
@@ -76,7 +78,7 @@ def Chain(layer: type[Family], encoders: Sequence[Encoder], sizes: Sequence[int]
         def sample(self, noise: Tensor) -> Tensor:
             axis = -1 - site_axes
             earlier: list[Tensor] = []
-            for index, (first, last) in enumerate(zip(cuts, cuts[1:], strict=False)):
+            for index, (first, last) in enumerate(pairwise(cuts)):
                 bound = layer(self._layer(index, self.theta, earlier, self.data))
                 earlier.append(bound.sample(noise.narrow(axis, first, last - first)))
             return torch.cat(earlier, axis)
@@ -92,7 +94,7 @@ def Chain(layer: type[Family], encoders: Sequence[Encoder], sizes: Sequence[int]
             rows = None if self.data is None or self.data.ndim == 2 else 0
 
             def weights(point: Tensor, cotangent: Tensor, data: Tensor | None) -> Tensor:
-                _, back = torch.func.vjp(lambda w: self._params(w, point, data), self.theta.detach())
+                back = torch.func.vjp(lambda w: self._params(w, point, data), self.theta.detach())[1]
                 return back(cotangent)[0]
 
             return torch.func.vmap(weights, in_dims=(1, 1, rows))(x, g, self.data)

@@ -1,0 +1,394 @@
+"""One cell: an estimator on a problem at a point, measured in blocks of replicates and read as a Measurement.
+
+`observe` gives an Outcome, exact sums without statistics, which can be stored; `summarise` reads intervals and the verdict
+from it. `measure` is both, with timing, for one pair of objects.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bench.moments import Sums, block_sums, empty, fold, merge
+
+if TYPE_CHECKING:
+    from bench.evaluate import Count, State, Trial
+    from estimators.base import Estimator
+    from problems.base import Problem
+    from problems.truth import Truth
+
+BLOCK = 4096
+PILOT_REPLICATES = 256
+CHUNK_ELEMENTS = 2**20
+LEVEL = 0.01
+BACKENDS = ("auto", "torch", "numba", "cuda")
+DTYPES = ("float64", "float32")
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """Everything measured of a cell but its time: sums, truth and counts; no statistics yet.
+
+    truth, truth_se: `[P]`, NaN where there is no truth. f_evals, gradient_evals: for one estimate, of one datum.
+    learn_*: what learning the state cost, in all. cold_s: the first call, in seconds. peak_bytes: of the process, while measuring.
+    """
+
+    sums: Sums
+    truth: np.ndarray
+    truth_se: np.ndarray
+    truth_tier: str
+    family: str
+    objective: str
+    claimed: str
+    dim: int
+    samples: int
+    f_evals: float
+    gradient_evals: float
+    learn_f_evals: float
+    learn_gradient_evals: float
+    learn_seconds: float
+    cold_s: float
+    peak_bytes: int
+    backend: str
+    device: str
+    dtype: str
+    threads: int
+    state: dict[str, np.ndarray]
+
+    @property
+    def params(self) -> int:
+        """P: entries of the gradient."""
+        return len(self.truth)
+
+    @property
+    def has_truth(self) -> bool:
+        return self.truth_tier != "none"
+
+
+def chunk_of(trial: Trial) -> int:
+    """Replicates evaluated at once: a power of two from 64 to BLOCK that keeps the arrays of a chunk near CHUNK_ELEMENTS numbers.
+
+    A function of the cell alone: the last bits of vectorised functions depend on it.
+    """
+    from estimators.base import asks, noise_of, size_of
+
+    problem = trial.problem
+    rows = max(problem.batch or problem.rows, 1)
+    each = problem.dim
+    if trial.estimator.gradients is None:
+        size = size_of(problem)
+        points = len(asks(trial.estimator.points, size))
+        noises = noise_of(trial.estimator.noise, size, points)
+        numbers = sum(math.prod(n.front) * math.prod(n.event or ()) for n in noises)
+        each += rows * (points * math.prod(size.event) + numbers)
+    chunk = BLOCK
+    while chunk > 64 and chunk * each > CHUNK_ELEMENTS:
+        chunk //= 2
+    return chunk
+
+
+def block_of(
+    trial: Trial,
+    state: State | None,
+    pilot: np.ndarray,
+    axis: np.ndarray,
+    scale: float,
+    replicates: range,
+    count: Count,
+) -> Sums:
+    """Sums of one aligned range of replicates: a pure function of the trial, the state, the pilot and the range.
+
+    Chunks are always evaluated whole, so that replicate r is the same whatever the range asked for.
+    """
+    from bench.evaluate import gradients
+
+    chunk = chunk_of(trial)
+    found = empty(pilot, axis)
+    for start in range(replicates.start, replicates.stop, chunk):
+        g = gradients(trial, range(start, start + chunk), state, count=count)
+        wanted = min(chunk, replicates.stop - start)
+        found = merge(found, block_sums(g[:wanted].cpu().numpy(), pilot, axis, scale, start))
+    return found
+
+
+def observe(
+    estimator: Estimator,
+    problem: Problem,
+    *,
+    point: str = "init",
+    replicates: int = BLOCK,
+    seed: int = 0,
+    backend: str = "auto",
+    dtype: str = "float64",
+    device: str = "cpu",
+    threads: int = 1,
+    truth: Truth | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Outcome:
+    """Measure `replicates` gradients of `problem` (already at its point). Raises Mismatch where the pair cannot run.
+
+    truth: the true gradient where the caller has it already. progress: told the number of replicates done.
+    """
+    with pinned(threads):
+        return _observe(estimator, problem, point, replicates, seed, backend, dtype, device, threads, truth, progress)
+
+
+def _observe(
+    estimator: Estimator,
+    problem: Problem,
+    point: str,
+    replicates: int,
+    seed: int,
+    backend: str,
+    dtype: str,
+    device: str,
+    threads: int,
+    truth: Truth | None,
+    progress: Callable[[int], None] | None,
+) -> Outcome:
+    from bench.evaluate import Count, learn, prepare
+    from estimators.base import claim_of
+    from problems.truth import true_gradient
+
+    reset_peak()
+    trial = prepare(estimator, problem, seed, point, dtype, device)
+    used = _backend(trial, backend)
+    truth = truth or true_gradient(problem)
+    started = time.perf_counter()
+    state, learning = learn(trial)
+    learned = time.perf_counter()
+    pilot = pilot_mean(trial, state)
+    cold = time.perf_counter() - learned
+    exact = np.full(len(pilot), np.nan) if truth is None else truth.gradient.numpy()
+    norm = 0.0 if truth is None else float(np.linalg.norm(exact))
+    axis = exact / norm if norm > 0 else np.zeros(len(pilot))
+    scale = norm or float(np.linalg.norm(pilot)) or 1.0
+    count, done, parts = Count(), 0, []
+    for start in range(0, replicates, BLOCK):
+        stop = min(start + BLOCK, replicates)
+        parts.append(block_of(trial, state, pilot, axis, scale, range(start, stop), count))
+        done += stop - start
+        if progress is not None:
+            progress(done)
+    rows = max(problem.batch or problem.rows, 1)
+    evaluated = rows * _evaluated(trial, replicates)
+    learned_rows = max(problem.batch or problem.rows, 1)
+    return Outcome(
+        sums=fold(parts),
+        truth=exact,
+        truth_se=np.full(len(pilot), np.nan) if truth is None else truth.se.numpy(),
+        truth_tier="none" if truth is None else truth.tier,
+        family=problem.family_name,
+        objective=problem.objective.name,
+        claimed=claim_of(estimator, problem),
+        dim=_sites(problem),
+        samples=_samples(trial),
+        f_evals=count.f / evaluated,
+        gradient_evals=count.gradient / evaluated,
+        learn_f_evals=learning.f / learned_rows,
+        learn_gradient_evals=learning.gradient / learned_rows,
+        learn_seconds=learned - started,
+        cold_s=cold,
+        peak_bytes=peak_bytes(),
+        backend=used,
+        device=device,
+        dtype=dtype,
+        threads=threads,
+        state={} if state is None else {n: t.cpu().numpy() for n, t in state.items()},
+    )
+
+
+def _evaluated(trial: Trial, replicates: int) -> int:
+    """Replicates evaluated for a number of replicates kept: chunks are evaluated whole."""
+    chunk = chunk_of(trial)
+    return -(-replicates // chunk) * chunk
+
+
+def _backend(trial: Trial, backend: str) -> str:
+    from bench.evaluate import Mismatch
+
+    if backend not in BACKENDS:
+        raise ValueError(f"backend {backend!r}: it is one of {', '.join(BACKENDS)}")
+    if backend in ("numba", "cuda"):
+        raise Mismatch(f"{trial.estimator.name} on {trial.problem.name} has no {backend} kernel")
+    return "torch"
+
+
+def _sites(problem: Problem) -> int:
+    from estimators.base import size_of
+
+    return size_of(problem).D
+
+
+def _samples(trial: Trial) -> int:
+    """Points that count as samples of q."""
+    from estimators.base import Ask, asks, size_of
+
+    if trial.estimator.gradients is not None:
+        return 0
+    return sum(Ask.SAMPLE in one for one in asks(trial.estimator.points, size_of(trial.problem)))
+
+
+def pilot_mean(trial: Trial, state: State | None) -> np.ndarray:
+    """Mean gradient of a separate stream, `[P]`: what the sums are centred on. A pure function of the cell."""
+    from bench.evaluate import gradients
+    from estimators.noise import PILOT
+
+    chunk = min(chunk_of(trial), PILOT_REPLICATES)
+    total, n = np.zeros(trial.dim), 0
+    for start in range(0, PILOT_REPLICATES, chunk):
+        g = gradients(trial, range(start, start + chunk), state, phase=PILOT).cpu().double().numpy()
+        finite = np.isfinite(g).all(1)
+        total, n = total + g[finite].sum(0), n + int(finite.sum())
+    return total / max(n, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """What is known of an estimator on a problem: every figure with its 95% interval.
+
+    gradient, gradient_se, truth, truth_se, bias, variance, kurtosis, z: `[P]`. variance is of one estimate; total_variance its sum.
+    bias_norm: |mean - truth|, the noise floor removed. verdict: unbiased, biased, undecided, truth-limited or no-truth.
+    tolerance: what `unbiased` means here, a norm. replicates_needed: for a decided verdict, where it is undecided.
+    seconds_per_estimate: this run's, on this machine. work_variance: total_variance x seconds_per_estimate.
+    """
+
+    gradient: np.ndarray
+    gradient_se: np.ndarray
+    truth: np.ndarray | None
+    truth_se: np.ndarray | None
+    truth_tier: str
+    gradient_norm: float
+    bias: np.ndarray | None
+    z: np.ndarray | None
+    bias_norm: float
+    bias_norm_interval: tuple[float, float]
+    bias_p: float
+    verdict: str
+    tolerance: float
+    replicates_needed: float | None
+    variance: np.ndarray
+    total_variance: float
+    total_variance_interval: tuple[float, float]
+    effective_number: float
+    tail_index: float
+    trusted: bool
+    kurtosis: np.ndarray
+    mse: float
+    mse_interval: tuple[float, float]
+    snr: float
+    snr_interval: tuple[float, float]
+    cosine: float
+    cosine_interval: tuple[float, float]
+    f_evals: float
+    gradient_evals: float
+    learn_f_evals: float
+    learn_gradient_evals: float
+    learn_seconds: float
+    seconds_per_estimate: float
+    seconds_per_estimate_interval: tuple[float, float]
+    noise_floor: float
+    work_variance: float
+    cold_s: float
+    peak_bytes: int
+    replicates: int
+    nonfinite: int
+    claimed: str
+    backend: str
+    device: str
+    dtype: str
+    threads: int
+    sums: Sums
+
+
+def measure(
+    estimator: Estimator,
+    problem: Problem,
+    *,
+    replicates: int = 65_536,
+    seed: int = 0,
+    point: str = "init",
+    backend: str = "auto",
+    dtype: str = "float64",
+    device: str = "cpu",
+    threads: int = 1,
+    rounds: int = 15,
+) -> Measurement:
+    """Measure one estimator on one problem: bias, variance and time, each with its interval.
+
+    replicates: number of gradients. seed: of the addressed noise; the same numbers come again for the same seed. point: one of the
+    problem's named points. backend: auto, torch, numba or cuda. rounds: of timing; 0 does not time.
+    Raises Mismatch, with the reason, where the pair cannot run.
+    """
+    from bench.timing import time_together
+
+    there = problem.at(point)
+    outcome = observe(
+        estimator,
+        there,
+        point=point,
+        replicates=replicates,
+        seed=seed,
+        backend=backend,
+        dtype=dtype,
+        device=device,
+        threads=threads,
+    )
+    timing = None
+    if rounds:
+        with pinned(threads):
+            timing = time_together([(estimator, there)], rounds=rounds, dtype=dtype, device=device)[0]
+    return summarise(outcome, timing)
+
+
+def bias_test(outcome: Outcome) -> float:
+    """p-value of `unbiased`, corrected over the coordinates; 1 where there is no truth. Holm over cells is the caller's."""
+    from bench import statistics
+
+    return statistics.bias_p(outcome.sums, outcome.truth, outcome.truth_se) if outcome.has_truth else 1.0
+
+
+@contextmanager
+def pinned(threads: int) -> Iterator[None]:
+    """torch, BLAS and OpenMP on so many threads for a while."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with threadpool_limits(threads):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def reset_peak() -> None:
+    """Start the process's peak of resident memory anew, where the system can (Linux)."""
+    try:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+    except OSError:
+        return
+
+
+def peak_bytes() -> int:
+    """Peak of resident memory of this process in bytes, since `reset_peak` where the system can."""
+    try:
+        with open("/proc/self/status") as file:
+            for line in file:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    import resource
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
