@@ -27,7 +27,18 @@ _HOMES = {
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = ["ESTIMATORS", "Ask", "Claim", "Estimator", "Learning", "Noise", "Size", "from_gradients", "from_surrogate", "mismatch"]
+__all__ = [
+    "ESTIMATORS",
+    "Ask",
+    "Claim",
+    "Estimator",
+    "Learning",
+    "Noise",
+    "Size",
+    "from_gradients",
+    "from_surrogate",
+    "mismatch",
+]
 
 
 def __getattr__(name: str) -> Any:

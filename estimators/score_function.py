@@ -28,7 +28,9 @@ def reinforce(samples: int = 1, baseline: float = 0.0) -> Estimator:
         """g = 1/K sum_k (f_k - b) grad log q(x_k)."""
         return q.score(x, (fx - baseline) / samples)
 
-    return Estimator("reinforce", samples, draw, combine, settings={"samples": samples, "baseline": baseline}, source="Williams 1992")
+    return Estimator(
+        "reinforce", samples, draw, combine, settings={"samples": samples, "baseline": baseline}, source="Williams 1992"
+    )
 
 
 def rloo(samples: int = 2) -> Estimator:
@@ -38,7 +40,9 @@ def rloo(samples: int = 2) -> Estimator:
     Salimans & Knowles 2014; Mnih & Rezende 2016, arXiv:1602.06725; Kool et al. 2019.
     """
     if samples < 2:
-        raise ValueError(f"rloo[samples={samples}]: the baseline is the mean of the other samples, so samples must be at least 2")
+        raise ValueError(
+            f"rloo[samples={samples}]: the baseline is the mean of the other samples, so samples must be at least 2"
+        )
 
     def combine(q: Family, x: Tensor, fx: Tensor) -> Tensor:
         """g = 1/(K-1) sum_k (f_k - fbar) grad log q(x_k) = 1/K sum_k (f_k - mean_{j != k} f_j) grad log q(x_k)."""

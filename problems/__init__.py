@@ -34,7 +34,15 @@ _HOMES = {
     "problems.families.gamma": ["Gamma"],
     "problems.families.normal": ["Normal"],
     "problems.families.poisson": ["Poisson"],
-    "problems.objectives": ["Elbo", "Expectation", "ImportanceWeighted", "InclusiveKL", "LogMarginal", "Objective", "Renyi"],
+    "problems.objectives": [
+        "Elbo",
+        "Expectation",
+        "ImportanceWeighted",
+        "InclusiveKL",
+        "LogMarginal",
+        "Objective",
+        "Renyi",
+    ],
     "problems.truth": ["Truth", "true_gradient"],
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
