@@ -1,0 +1,221 @@
+"""The conformance suite: what any estimator must pass, whoever wrote it. `check` says in words what failed.
+
+Each check takes the estimator on one problem at one point and gives a sentence where it fails, None where it passes. No member is
+known by name; a check that does not apply to a member sees that from its record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from bench.evaluate import Count, MemberError, State, Trial, gradients, learn, prepare
+from bench.measure import LEVEL, Outcome, bias_test, chunk_of, observe, pinned
+from estimators.base import Estimator, asks, claim_of, mismatch, size_of
+from problems.base import Problem
+from problems.calling import UnknownName
+
+if TYPE_CHECKING:
+    from problems.truth import Truth
+
+REPLICATES = 32_768
+MOST_NUMBERS = 2**27
+EXTREME = 30.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check of one pair: `why` is None where it passed. level: p-value of a statistical check, NaN otherwise."""
+
+    check: str
+    problem: str
+    point: str
+    why: str | None
+    p: float = float("nan")
+
+
+def check(
+    estimator: Estimator, problems: Iterable[Problem], *, seed: int = 0, replicates: int | None = None, level: float = LEVEL
+) -> list[Finding]:
+    """Every check on every point of every problem that the estimator fits; those that it does not fit are passed over.
+
+    level: chance that an unbiased estimator is called biased anywhere in this call (Holm over the pairs).
+    """
+    with pinned(1):
+        pairs = [(p.at(name), name) for p in problems if mismatch(estimator, p) is None for name in p.point_names()]
+        exact = [_exact_checks(estimator, problem, point, seed) for problem, point in pairs]
+        broken = {(f.problem, f.point) for found in exact for f in found if f.check == "runs" and f.why}
+        running = [(p, name) for p, name in pairs if (_title(p), name) not in broken]
+        outcomes = [_outcome(estimator, p, name, seed, replicates) for p, name in running]
+    claims = _claims(estimator, running, outcomes, level)
+    return [f for found in exact for f in found] + claims
+
+
+def failures(findings: Sequence[Finding]) -> list[str]:
+    """The sentences of what failed."""
+    return [f"{f.check} [{f.problem} at {f.point}]: {f.why}" for f in findings if f.why]
+
+
+def replicates_for(trial: Trial) -> int:
+    """Replicates that keep a check to about a second: fewer where one gradient is large."""
+    chunk = chunk_of(trial)
+    return int(min(REPLICATES, max(16 * chunk, 2048)))
+
+
+def _title(problem: Problem) -> str:
+    settings = ",".join(f"{k}={v}" for k, v in problem.settings.items())
+    return f"{problem.name}[{settings}]" if settings else problem.name
+
+
+def _outcome(estimator: Estimator, problem: Problem, point: str, seed: int, replicates: int | None) -> Outcome:
+    n = replicates or replicates_for(prepare(estimator, problem, seed, point))
+    return observe(estimator, problem, point=point, replicates=n, seed=seed, truth=_truth_of(problem))
+
+
+def _truth_of(problem: Problem) -> Truth | None:
+    from problems.truth import true_gradient
+
+    return true_gradient(problem)
+
+
+def _claims(
+    estimator: Estimator, pairs: Sequence[tuple[Problem, str]], outcomes: Sequence[Outcome], level: float
+) -> list[Finding]:
+    """What is claimed unbiased must not be found biased."""
+    from bench.statistics import holm
+
+    tested = [k for k, (problem, _) in enumerate(pairs) if claim_of(estimator, problem) == "unbiased" and outcomes[k].has_truth]
+    p = np.array([bias_test(outcomes[k]) for k in tested])
+    rejected = holm(p, level) if len(p) else []
+    found = []
+    for k, p_k, reject in zip(tested, p, rejected, strict=True):
+        problem, point = pairs[k]
+        why = _bias_sentence(outcomes[k], float(p_k)) if reject else None
+        found.append(Finding("unbiased as claimed", _title(problem), point, why, float(p_k)))
+    return found
+
+
+def _bias_sentence(outcome: Outcome, p: float) -> str:
+    from bench.statistics import mean, z_scores
+
+    gap = mean(outcome.sums) - outcome.truth
+    j = int(np.argmax(np.abs(z_scores(outcome.sums, outcome.truth, outcome.truth_se)[: len(gap)])))
+    n = int(outcome.sums.n.sum())
+    return (
+        f"it claims to be unbiased, but over {n:,} replicates its mean is off by {gap[j]:.3g} in coordinate {j} "
+        f"(true value {outcome.truth[j]:.3g}; p = {p:.1e})"
+    )
+
+
+def _exact_checks(estimator: Estimator, problem: Problem, point: str, seed: int) -> list[Finding]:
+    title = _title(problem)
+    try:
+        trial = prepare(estimator, problem, seed, point)
+        state, _ = learn(trial)
+        g = gradients(trial, range(chunk_of(trial)), state)
+    except (MemberError, UnknownName) as error:
+        return [Finding("runs", title, point, str(error))]
+    except Exception as error:
+        return [Finding("runs", title, point, f"it raised {type(error).__name__}: {error}")]
+    found = [Finding("runs", title, point, None)]
+    for name, examine in _EXACT.items():
+        found.append(Finding(name, title, point, examine(trial, state, g)))
+    return found
+
+
+def _finite(trial: Trial, state: State | None, g: torch.Tensor) -> str | None:
+    bad = int((~g.isfinite().all(1)).sum())
+    return f"{bad} of {len(g)} gradients are not finite" if bad else None
+
+
+def _repeats(trial: Trial, state: State | None, g: torch.Tensor) -> str | None:
+    again = gradients(trial, range(len(g)), state)
+    return None if _same(again, g) else "the same call gave other numbers: randomness that is not addressed noise, or hidden state"
+
+
+def _independent(trial: Trial, state: State | None, g: torch.Tensor) -> str | None:
+    """Replicate r of combine = combine of replicate r: the second half alone gives the second half."""
+    if trial.estimator.gradients is not None:
+        return None
+    half = len(g) // 2
+    alone = gradients(trial, range(half, 2 * half), state)
+    gap = float((alone - g[half:]).abs().nan_to_num().max())
+    allowed = 1e-9 * max(float(g.abs().nan_to_num().max()), 1e-300)
+    return None if gap <= allowed else f"a replicate's gradient depends on the others in its block (by up to {gap:.2g})"
+
+
+def _leaves_inputs(trial: Trial, state: State | None, g: torch.Tensor) -> str | None:
+    before = [t.clone() for t in _inputs(trial, state)]
+    gradients(trial, range(64), state)
+    same = all(torch.equal(a, b) for a, b in zip(before, _inputs(trial, state), strict=True))
+    return None if same else "it changes theta, the model or its learned state in place"
+
+
+def _inputs(trial: Trial, state: State | None) -> list[torch.Tensor]:
+    problem = trial.problem
+    return [t for t in (problem.theta, problem.model, *(state or {}).values()) if t is not None]
+
+
+def _counts(trial: Trial, state: State | None, g: torch.Tensor) -> str | None:
+    """No more evaluations of f than declared; fewer only where points are NaN."""
+    if trial.estimator.gradients is not None:
+        return None
+    count = Count()
+    gradients(trial, range(64), state, count=count)
+    rows = max(trial.problem.batch or trial.problem.rows, 1)
+    declared = len(asks(trial.estimator.points, size_of(trial.problem)))
+    each = count.f / 64 / rows
+    return None if each <= declared else f"{each:g} evaluations of f for {declared} declared points"
+
+
+def _float32(trial: Trial, state: State | None, g: torch.Tensor) -> str | None:
+    """In float32 it runs, stays in float32, and agrees on nearly every replicate (a discrete draw may tip over)."""
+    problem = trial.problem
+    small = prepare(trial.estimator, problem, 0, "", "float32")
+    small = replace(small, key=trial.key)
+    state32 = None if state is None else {n: t.float() for n, t in state.items()}
+    try:
+        h = gradients(small, range(len(g)), state32)
+    except (RuntimeError, MemberError) as error:
+        return f"in float32 it fails: {str(error).splitlines()[0]}"
+    if h.dtype != torch.float32:
+        return f"asked for float32 it gives {h.dtype}".replace("torch.", "")
+    if trial.estimator.gradients is not None:
+        return None
+    scale = g.norm(dim=1).median().clamp(min=1e-30)
+    off = (h.double() - g).norm(dim=1) > 0.01 * scale + 0.01 * g.norm(dim=1)
+    share = float(off.double().mean())
+    return None if share < 0.02 else f"in float32 {share:.0%} of the gradients differ by more than 1%"
+
+
+def _extreme(trial: Trial, state: State | None, g: torch.Tensor) -> str | None:
+    """Logits of +-30: no NaN."""
+    problem = trial.problem
+    if problem.encode is not None or problem.family_name not in ("bernoulli", "categorical"):
+        return None
+    for sign in (1.0, -1.0):
+        theta = torch.where(problem.theta >= 0, sign, -sign) * EXTREME
+        far = replace(trial, problem=replace(problem, theta=theta))
+        bad = int((~gradients(far, range(256), state).isfinite().all(1)).sum())
+        if bad:
+            return f"with logits of {EXTREME:g} and {-EXTREME:g}, {bad} of 256 gradients are not finite"
+    return None
+
+
+def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return torch.equal(a.nan_to_num(1.5e300), b.nan_to_num(1.5e300))
+
+
+_EXACT: dict[str, Callable[[Trial, State | None, torch.Tensor], str | None]] = {
+    "gradients are finite": _finite,
+    "repeats bit for bit": _repeats,
+    "replicates are independent": _independent,
+    "leaves its inputs alone": _leaves_inputs,
+    "evaluations as declared": _counts,
+    "float32": _float32,
+    "extreme logits": _extreme,
+}
