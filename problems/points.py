@@ -1,7 +1,7 @@
 """Stored parameter points: places along a training run, kept as numbers in JSON with a record of how they were made.
 
-`points/<problem>.json`: settings as text -> name of the point -> theta, model and record (command, estimator, steps, seed, versions,
-date). Rankings of estimators change along training, so one point is not enough.
+`points/<problem>.json`: settings as text -> name of the point -> theta, model and record (command, estimator, steps, seed,
+versions, date). Rankings of estimators change along training, so one point is not enough.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def stored_points(name: str, settings: Mapping[str, Any], init: Point) -> dict[s
     """
     points = {DEFAULT_POINT: init}
     for point, entry in read_points(name).get(settings_text(settings), {}).items():
-        found = Point(_tensor(entry["theta"]), _tensor(entry["model"]))
+        found = Point(_tensor(entry["theta"]), None if entry["model"] is None else _tensor(entry["model"]))
         if [_shape(t) for t in found] != [_shape(t) for t in init]:
             shapes = " and ".join(str(_shape(t)) for t in found)
             wanted = " and ".join(str(_shape(t)) for t in init)
@@ -80,8 +80,8 @@ def _shape(tensor: Tensor | None) -> tuple[int, ...] | None:
     return None if tensor is None else tuple(tensor.shape)
 
 
-def _tensor(numbers: Any) -> Tensor | None:
-    return None if numbers is None else torch.tensor(numbers, dtype=torch.float64)
+def _tensor(numbers: Any) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.float64)
 
 
 def _numbers(tensor: Tensor | None) -> Any:

@@ -49,7 +49,7 @@ def test_points_come_back_to_eight_digits_and_in_order(folder: Path, model: bool
     assert list(found) == ["init", "mid", "converged"]
     assert found["init"] is init
     for name, there in (("mid", mid), ("converged", converged)):
-        torch.testing.assert_close(found[name].theta, there.theta, rtol=1e-8, atol=0)
+        torch.testing.assert_close(found[name].theta, there.theta, rtol=5e-8, atol=0)
         assert (found[name].model is None) == (there.model is None)
         assert found[name].theta.dtype == torch.float64
         assert read_points("toy")["a=1"][name]["record"] == RECORD
