@@ -17,6 +17,19 @@ ESTIMATORS = Registry(
         "reinforce": "estimators.score_function:reinforce",
         "rloo": "estimators.score_function:rloo",
         "disarm": "estimators.disarm:disarm",
+        "pathwise": "estimators.pathwise:pathwise",
+        "pathwise_total": "estimators.pathwise:pathwise_total",
+        "gumbel_softmax": "estimators.gumbel_softmax:gumbel_softmax",
+        "gumbel_straight_through": "estimators.gumbel_softmax:gumbel_straight_through",
+        "straight_through": "estimators.straight_through:straight_through",
+        "reinmax": "estimators.reinmax:reinmax",
+        "iwae_pathwise": "estimators.importance_weighted:iwae_pathwise",
+        "iwae_score": "estimators.importance_weighted:iwae_score",
+        "dreg": "estimators.importance_weighted:dreg",
+        "stl": "estimators.importance_weighted:stl",
+        "vimco": "estimators.importance_weighted:vimco",
+        "wake_phi": "estimators.importance_weighted:wake_phi",
+        "spsa": "estimators.spsa:spsa",
     }
 )
 

@@ -1,0 +1,175 @@
+"""Gradients of importance-weighted bounds, from the log weights.
+
+fx is log w_k = f(x_k) - log q(x_k), dfx its gradient in x_k with theta held fixed; v = softmax(log w).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+import torch
+
+from estimators.base import Ask, Claim, Estimator, across
+from problems.objectives import log_mean_exp
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from problems.base import Problem
+    from problems.families.base import Family, Size
+
+PATHS = ["normal", "gamma"]
+
+
+def draw(q: Family, noise: Tensor) -> Tensor:
+    """x_k ~ q, independent, K the bound's samples; x: [K, ..., *event]."""
+    return q.sample(noise)
+
+
+def values(size: Size) -> list[Ask]:
+    """f at the bound's samples."""
+    return [Ask.SAMPLE] * size.samples
+
+
+def slopes(size: Size) -> list[Ask]:
+    """f and its gradient at the bound's samples."""
+    return [Ask.SAMPLE | Ask.GRADIENT] * size.samples
+
+
+def iwae_pathwise() -> Estimator:
+    """The total derivative of the bound by reparameterisation, as plain autograd gives it: IWAE, and Renyi's bounds.
+
+    Assumes f continuous and differentiable almost everywhere. Unbiased for Elbo (K = 1: `pathwise_total`), ImportanceWeighted and
+    Renyi; K evaluations and gradients of f. Its signal-to-noise ratio falls as 1 / sqrt(K).
+    Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519; Li & Turner 2016, arXiv:1602.02311.
+    """
+
+    def combine(q: Family, x: Tensor, dfx: Tensor, weight: Tensor) -> Tensor:
+        """g = sum_k v_k [(dx_k/dtheta)' grad log w_k - grad_theta log q(x_k)], v_k = d bound / d log w_k."""
+        return q.path(x, across(weight, dfx) * dfx) - q.score(x, weight)
+
+    claims = dict.fromkeys(["Elbo", "ImportanceWeighted", "Renyi"], "unbiased")
+    return Estimator("iwae_pathwise", slopes, draw, combine, PATHS, claims, source="arXiv:1509.00519")
+
+
+def iwae_score() -> Estimator:
+    """The score function of the bound: every sample is credited with the whole bound, and with its own weight.
+
+    Any q that has a score. Unbiased for ImportanceWeighted; K evaluations of f, no gradient of f.
+    Mnih & Rezende 2016, arXiv:1602.06725.
+    """
+
+    def combine(q: Family, x: Tensor, fx: Tensor) -> Tensor:
+        """g = sum_k (log 1/K sum_j w_j - v_k) grad log q(x_k)."""
+        v = fx.softmax(0)
+        return q.score(x, log_mean_exp(fx) - v)
+
+    claims = {"ImportanceWeighted": "unbiased"}
+    return Estimator("iwae_score", values, draw, combine, claims=claims, source="arXiv:1602.06725")
+
+
+def dreg() -> Estimator:
+    """DReG, the doubly reparameterised gradient: the score in the bound's pathwise gradient is reparameterised too.
+
+    Assumes f continuous and differentiable almost everywhere. Unbiased for ImportanceWeighted; K evaluations and gradients of f.
+    Tucker, Lawson, Gu & Maddison 2019, arXiv:1810.04152.
+    """
+
+    def combine(q: Family, x: Tensor, fx: Tensor, dfx: Tensor) -> Tensor:
+        """g = sum_k v_k^2 (dx_k/dtheta)' grad log w_k."""
+        v = fx.softmax(0)
+        return q.path(x, across(v**2, dfx) * dfx)
+
+    claims = {"ImportanceWeighted": "unbiased"}
+    return Estimator("dreg", slopes, draw, combine, PATHS, claims, source="arXiv:1810.04152")
+
+
+def one_sample(problem: Problem) -> bool:
+    """The bound is of one sample."""
+    return problem.objective.samples == 1
+
+
+def stl() -> Estimator:
+    """STL, sticking the landing: the bound's pathwise gradient without its score.
+
+    Assumes f continuous and differentiable almost everywhere. Unbiased for Elbo, where the score has mean zero; biased for
+    ImportanceWeighted with K > 1, where sum_k v_k grad_theta log q(x_k) has not; the bias does not vanish as K grows. K evaluations
+    and gradients of f. Roeder, Wu & Duvenaud 2017, arXiv:1703.09194; its bias: Tucker et al. 2019, arXiv:1810.04152.
+    """
+
+    def combine(q: Family, x: Tensor, fx: Tensor, dfx: Tensor) -> Tensor:
+        """g = sum_k v_k (dx_k/dtheta)' grad log w_k."""
+        v = fx.softmax(0)
+        return q.path(x, across(v, dfx) * dfx)
+
+    bound = Claim("biased", unless=one_sample, because="the bound of one sample is the ELBO")
+    claims: dict[str, str | Claim] = {"Elbo": "unbiased", "ImportanceWeighted": bound}
+    return Estimator("stl", slopes, draw, combine, PATHS, claims, source="arXiv:1703.09194")
+
+
+def vimco(mean: str = "geometric") -> Estimator:
+    """VIMCO: each sample's baseline is the bound with its weight replaced by a mean of the others.
+
+    Any q that has a score; K >= 2. Unbiased for ImportanceWeighted with either mean of the other weights, mean=geometric or
+    arithmetic; K evaluations of f, no gradient of f. Mnih & Rezende 2016, arXiv:1602.06725.
+    """
+    if mean not in ("geometric", "arithmetic"):
+        raise ValueError(f"vimco[mean={mean}]: mean is geometric or arithmetic")
+    without = without_geometric if mean == "geometric" else without_arithmetic
+
+    def points(size: Size) -> list[Ask]:
+        if size.samples < 2:
+            raise ValueError(
+                f"vimco replaces a weight by a mean of the others: the bound must take 2 samples, not {size.samples}"
+            )
+        return values(size)
+
+    def combine(q: Family, x: Tensor, fx: Tensor) -> Tensor:
+        """g = sum_k (L - L^(-k)) grad log q(x_k) - sum_k v_k grad log q(x_k), L = log 1/K sum_j w_j."""
+        v = fx.softmax(0)
+        return q.score(x, log_mean_exp(fx) - without(fx) - v)
+
+    claims = {"ImportanceWeighted": "unbiased"}
+    return Estimator("vimco", points, draw, combine, claims=claims, settings={"mean": mean}, source="arXiv:1602.06725")
+
+
+def without_geometric(log_w: Tensor) -> Tensor:
+    """L^(-k) = log 1/K (sum_{j != k} w_j + w^_k), log w^_k the mean of log w_j, j != k: `[K, ...] -> [K, ...]`."""
+    K = len(log_w)
+    log_w_hat = of_the_others(torch.add, log_w) / (K - 1)
+    return torch.logaddexp(of_the_others(torch.logaddexp, log_w), log_w_hat) - math.log(K)
+
+
+def without_arithmetic(log_w: Tensor) -> Tensor:
+    """L^(-k) = log 1/(K-1) sum_{j != k} w_j, as w^_k is that mean itself: `[K, ...] -> [K, ...]`."""
+    return of_the_others(torch.logaddexp, log_w) - math.log(len(log_w) - 1)
+
+
+def of_the_others(add: Callable[[Tensor, Tensor], Tensor], a: Tensor) -> Tensor:
+    """sum_{j != k} a_j as the sum before k plus the sum after it, so that nothing is subtracted: `[K, ...] -> [K, ...]`."""
+    before = list(accumulate(a[:-1], add))
+    after = list(accumulate(a[1:].flip(0), add))[::-1]
+    return torch.stack([after[0], *map(add, before[:-1], after[1:]), before[-1]])
+
+
+def wake_phi(samples: int = 5) -> Estimator:
+    """Wake-phi of reweighted wake-sleep: the inclusive divergence, by self-normalised importance sampling from q.
+
+    Any q that has a score. Consistent for InclusiveKL: biased by O(1/K) at K samples, and with K = 1 its mean is nil. K evaluations
+    of f, no gradient of f. Bornschein & Bengio 2015, arXiv:1406.2751; Le et al. 2019, arXiv:1805.10469.
+    """
+    if samples < 1:
+        raise ValueError(f"wake_phi[samples={samples}]: samples must be at least 1")
+
+    def combine(q: Family, x: Tensor, fx: Tensor) -> Tensor:
+        """g = sum_k v_k grad log q(x_k)."""
+        v = fx.softmax(0)
+        return q.score(x, v)
+
+    claims = {"InclusiveKL": "consistent"}
+    return Estimator(
+        "wake_phi", samples, draw, combine, claims=claims, settings={"samples": samples}, source="arXiv:1406.2751"
+    )
