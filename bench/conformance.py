@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from bench.evaluate import Count, MemberError, State, Trial, gradients, learn, prepare
-from bench.measure import LEVEL, Outcome, bias_test, chunk_of, observe, pinned
+from bench.measure import LEVEL, bias_test, chunk_of, observe, pinned
+from bench.outcome import Outcome
 from estimators.base import Estimator, asks, claim_of, mismatch, size_of
 from problems.base import Problem
 from problems.calling import UnknownName
@@ -39,7 +40,12 @@ class Finding:
 
 
 def check(
-    estimator: Estimator, problems: Iterable[Problem], *, seed: int = 0, replicates: int | None = None, level: float = LEVEL
+    estimator: Estimator,
+    problems: Iterable[Problem],
+    *,
+    seed: int = 0,
+    replicates: int | None = None,
+    level: float = LEVEL,
 ) -> list[Finding]:
     """Every check on every point of every problem that the estimator fits; those that it does not fit are passed over.
 
@@ -88,7 +94,11 @@ def _claims(
     """What is claimed unbiased must not be found biased."""
     from bench.statistics import holm
 
-    tested = [k for k, (problem, _) in enumerate(pairs) if claim_of(estimator, problem) == "unbiased" and outcomes[k].has_truth]
+    tested = [
+        k
+        for k, (problem, _) in enumerate(pairs)
+        if claim_of(estimator, problem) == "unbiased" and outcomes[k].has_truth
+    ]
     p = np.array([bias_test(outcomes[k]) for k in tested])
     rejected = holm(p, level) if len(p) else []
     found = []
@@ -134,7 +144,11 @@ def _finite(trial: Trial, state: State | None, g: torch.Tensor) -> str | None:
 
 def _repeats(trial: Trial, state: State | None, g: torch.Tensor) -> str | None:
     again = gradients(trial, range(len(g)), state)
-    return None if _same(again, g) else "the same call gave other numbers: randomness that is not addressed noise, or hidden state"
+    return (
+        None
+        if _same(again, g)
+        else "the same call gave other numbers: randomness that is not addressed noise, or hidden state"
+    )
 
 
 def _independent(trial: Trial, state: State | None, g: torch.Tensor) -> str | None:

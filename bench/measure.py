@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.moments import Sums, block_sums, empty, fold, merge
+from bench.moments import Sums, block_sums, empty, merge
 
 if TYPE_CHECKING:
     from bench.evaluate import Count, State, Trial
@@ -29,46 +29,6 @@ CHUNK_ELEMENTS = 2**20
 LEVEL = 0.01
 BACKENDS = ("auto", "torch", "numba", "cuda")
 DTYPES = ("float64", "float32")
-
-
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """Everything measured of a cell but its time: sums, truth and counts; no statistics yet.
-
-    truth, truth_se: `[P]`, NaN where there is no truth. f_evals, gradient_evals: for one estimate, of one datum.
-    learn_*: what learning the state cost, in all. cold_s: the first call, in seconds. peak_bytes: of the process, while measuring.
-    """
-
-    sums: Sums
-    truth: np.ndarray
-    truth_se: np.ndarray
-    truth_tier: str
-    family: str
-    objective: str
-    claimed: str
-    dim: int
-    samples: int
-    f_evals: float
-    gradient_evals: float
-    learn_f_evals: float
-    learn_gradient_evals: float
-    learn_seconds: float
-    cold_s: float
-    peak_bytes: int
-    backend: str
-    device: str
-    dtype: str
-    threads: int
-    state: dict[str, np.ndarray]
-
-    @property
-    def params(self) -> int:
-        """P: entries of the gradient."""
-        return len(self.truth)
-
-    @property
-    def has_truth(self) -> bool:
-        return self.truth_tier != "none"
 
 
 def chunk_of(trial: Trial) -> int:
@@ -109,7 +69,7 @@ def block_of(
     from bench.evaluate import gradients
 
     chunk = chunk_of(trial)
-    found = empty(pilot, axis)
+    found = empty(pilot, axis, scale)
     for start in range(replicates.start, replicates.stop, chunk):
         g = gradients(trial, range(start, start + chunk), state, count=count)
         wanted = min(chunk, replicates.stop - start)
@@ -135,52 +95,26 @@ def observe(
 
     truth: the true gradient where the caller has it already. progress: told the number of replicates done.
     """
-    with pinned(threads):
-        return _observe(estimator, problem, point, replicates, seed, backend, dtype, device, threads, truth, progress)
-
-
-def _observe(
-    estimator: Estimator,
-    problem: Problem,
-    point: str,
-    replicates: int,
-    seed: int,
-    backend: str,
-    dtype: str,
-    device: str,
-    threads: int,
-    truth: Truth | None,
-    progress: Callable[[int], None] | None,
-) -> Outcome:
-    from bench.evaluate import Count, learn, prepare
+    from bench.evaluate import learn, prepare
     from estimators.base import claim_of
     from problems.truth import true_gradient
 
     reset_peak()
-    trial = prepare(estimator, problem, seed, point, dtype, device)
-    used = _backend(trial, backend)
-    truth = truth or true_gradient(problem)
-    started = time.perf_counter()
-    state, learning = learn(trial)
-    learned = time.perf_counter()
-    pilot = pilot_mean(trial, state)
-    cold = time.perf_counter() - learned
-    exact = np.full(len(pilot), np.nan) if truth is None else truth.gradient.numpy()
-    norm = 0.0 if truth is None else float(np.linalg.norm(exact))
-    axis = exact / norm if norm > 0 else np.zeros(len(pilot))
-    scale = norm or float(np.linalg.norm(pilot)) or 1.0
-    count, done, parts = Count(), 0, []
-    for start in range(0, replicates, BLOCK):
-        stop = min(start + BLOCK, replicates)
-        parts.append(block_of(trial, state, pilot, axis, scale, range(start, stop), count))
-        done += stop - start
-        if progress is not None:
-            progress(done)
+    with pinned(threads):
+        trial = prepare(estimator, problem, seed, point, dtype, device)
+        used = _backend(trial, backend)
+        truth = truth or true_gradient(problem)
+        started = time.perf_counter()
+        state, learning = learn(trial)
+        learned = time.perf_counter()
+        pilot = pilot_mean(trial, state)
+        cold = time.perf_counter() - learned
+        exact = np.full(len(pilot), np.nan) if truth is None else truth.gradient.numpy()
+        sums, count = _all_blocks(trial, state, pilot, exact, replicates, progress)
     rows = max(problem.batch or problem.rows, 1)
     evaluated = rows * _evaluated(trial, replicates)
-    learned_rows = max(problem.batch or problem.rows, 1)
     return Outcome(
-        sums=fold(parts),
+        sums=sums,
         truth=exact,
         truth_se=np.full(len(pilot), np.nan) if truth is None else truth.se.numpy(),
         truth_tier="none" if truth is None else truth.tier,
@@ -191,8 +125,8 @@ def _observe(
         samples=_samples(trial),
         f_evals=count.f / evaluated,
         gradient_evals=count.gradient / evaluated,
-        learn_f_evals=learning.f / learned_rows,
-        learn_gradient_evals=learning.gradient / learned_rows,
+        learn_f_evals=learning.f / rows,
+        learn_gradient_evals=learning.gradient / rows,
         learn_seconds=learned - started,
         cold_s=cold,
         peak_bytes=peak_bytes(),
@@ -202,6 +136,30 @@ def _observe(
         threads=threads,
         state={} if state is None else {n: t.cpu().numpy() for n, t in state.items()},
     )
+
+
+def _all_blocks(
+    trial: Trial,
+    state: State | None,
+    pilot: np.ndarray,
+    exact: np.ndarray,
+    replicates: int,
+    progress: Callable[[int], None] | None,
+) -> tuple[Sums, Count]:
+    """The blocks of a cell one after the other, folded in index order."""
+    from bench.evaluate import Count
+
+    known = bool(np.isfinite(exact).all())
+    norm = float(np.linalg.norm(exact)) if known else 0.0
+    axis = exact / norm if norm > 0 else np.zeros(len(pilot))
+    scale = norm or float(np.linalg.norm(pilot)) or 1.0
+    count, sums = Count(), empty(pilot, axis, scale)
+    for start in range(0, replicates, BLOCK):
+        stop = min(start + BLOCK, replicates)
+        sums = merge(sums, block_of(trial, state, pilot, axis, scale, range(start, stop), count))
+        if progress is not None:
+            progress(stop)
+    return sums, count
 
 
 def _evaluated(trial: Trial, replicates: int) -> int:
