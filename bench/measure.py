@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.moments import Sums, block_sums, empty, merge
+from bench.outcome import Outcome
 
 if TYPE_CHECKING:
     from bench.evaluate import Count, State, Trial
