@@ -122,7 +122,7 @@ class Estimator:
 def size_of(problem: Problem) -> Size:
     """The shapes of one datum's parameters and points."""
     theta = problem.site_parameters(problem.theta)
-    if problem.encode is not None:
+    if problem.encode is not None and problem.rows:
         theta = theta[0]
     family: Any = problem.family
     return Size(family, tuple(theta.shape), tuple(family.event(theta)), problem.objective.samples, family.states(theta))

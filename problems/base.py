@@ -38,7 +38,7 @@ class Problem:
     objective: what is made of f; the objective says what the true gradient is.
     smooth: derivatives of f that exist (0, 1, 2). degree: degree of f as a polynomial in x, where it is one.
     relaxed: f is defined off the support. parts: `[T, D]` bool, addend t depends on site d.
-    encode: weights -> site parameters `[B, ...]` that do not depend on the draw (amortised); it may name `data`.
+    encode: weights -> site parameters `[(B,) ...]` that do not depend on the draw (amortised, or tied); it may name `data`.
     model: parameters of f whose gradient is wanted as well, `[M]`; it follows theta's in the gradient.
     data: `[N, F]`, the axis B. batch: rows drawn (without replacement) for each replicate, scaled by N / batch; 0: all of them.
     exact: the true gradient where the support cannot be enumerated: a Tensor `[P]`, or a `problems.truth.Truth`.

@@ -62,7 +62,7 @@ def log_bernoulli(bits: Tensor, logits: Tensor) -> Tensor:
 
 
 def log_joint(z: Tensor, data: Tensor, model: Tensor, widths: Sequence[int]) -> Tensor:
-    """log p(data, z): z `[..., B, sum H]`, data `[(R,) B, V]` -> `[..., B]`; model `[M]`: the maps bottom to top, the top's logits."""
+    """log p(data, z): z `[..., B, sum H]`, data `[(R,) B, V]` -> `[..., B]`; model `[M]`: maps bottom to top, then top logits."""
     hidden = z.split(list(widths[1:]), -1)
     maps = [affine_count(above, below) for below, above in pairwise(widths)]
     *downward, top = model.split([*maps, widths[-1]])
