@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 PROBLEMS = Registry(
     {
         "bernoulli_toy": "problems.bernoulli_toy:bernoulli_toy",
+        "bayes_logreg": "problems.bayes_logreg:bayes_logreg",
+        "sbn": "problems.sbn:sbn",
     }
 )
 

@@ -6,8 +6,6 @@ versions, date). Rankings of estimators change along training, so one point is n
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,13 +14,12 @@ import torch
 
 from problems.base import DEFAULT_POINT, Point
 from problems.reference import settings_text
+from problems.storage import read_json, significant, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 FOLDER = Path(__file__).parent / "points"
-DIGITS = 8
-
 Entries = dict[str, dict[str, dict[str, Any]]]
 
 
@@ -47,11 +44,7 @@ def stored_points(name: str, settings: Mapping[str, Any], init: Point) -> dict[s
 
 def read_points(name: str) -> Entries:
     """Everything stored for a problem: settings as text -> point -> theta, model, record."""
-    path = _path(name)
-    if not path.exists():
-        return {}
-    entries: Entries = json.loads(path.read_text("utf-8"))
-    return entries
+    return read_json(_path(name))
 
 
 def write_points(
@@ -65,10 +58,7 @@ def write_points(
         if point != DEFAULT_POINT
     }
     path = _path(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    partial.write_text(_text(entries), "utf-8")
-    partial.replace(path)
+    write_json(path, entries, depth=3)
     return path
 
 
@@ -85,22 +75,8 @@ def _tensor(numbers: Any) -> Tensor:
 
 
 def _numbers(tensor: Tensor | None) -> Any:
-    """Nested lists of numbers with DIGITS significant digits."""
+    """Nested lists of rounded numbers."""
     if tensor is None:
         return None
-    rounded = [float(f"{v:.{DIGITS}g}") for v in tensor.detach().double().reshape(-1).tolist()]
+    rounded = [significant(v) for v in tensor.detach().double().reshape(-1).tolist()]
     return torch.tensor(rounded, dtype=torch.float64).reshape(tensor.shape).tolist()
-
-
-def _text(entries: Entries) -> str:
-    """JSON with one line for each of theta, model and record, so that a change of one point changes few lines."""
-    settings = [
-        f" {json.dumps(text)}: {{\n" + ",\n".join(_point_text(*item) for item in entries[text].items()) + "\n }"
-        for text in sorted(entries)
-    ]
-    return "{\n" + ",\n".join(settings) + "\n}\n"
-
-
-def _point_text(point: str, entry: Mapping[str, Any]) -> str:
-    fields = [f"   {json.dumps(k)}: {json.dumps(entry[k])}" for k in ("record", "theta", "model")]
-    return f"  {json.dumps(point)}: {{\n" + ",\n".join(fields) + "\n  }"

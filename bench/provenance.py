@@ -1,0 +1,27 @@
+"""Where a stored number comes from: the command that makes it again, the versions that made it, and the day."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from problems.base import Problem
+
+
+def described(problem: Problem) -> str:
+    """The problem as the command line selects it: `name[setting=value,...]`."""
+    from problems.reference import settings_text
+
+    settings = settings_text(problem.settings)
+    return f"{problem.name}[{settings}]" if settings else problem.name
+
+
+def provenance(command: str, seed: int) -> dict[str, Any]:
+    """command, seed, versions and date, as they are stored beside numbers."""
+    import numpy as np
+    import torch
+
+    versions = {"python": platform.python_version(), "torch": str(torch.__version__), "numpy": np.__version__}
+    return {"command": command, "seed": seed, "versions": versions, "date": datetime.date.today().isoformat()}
