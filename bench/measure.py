@@ -10,11 +10,11 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.measurement import Measurement, summarise
 from bench.moments import Sums, block_sums, empty, merge
 from bench.outcome import Outcome
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 BLOCK = 4096
 PILOT_REPLICATES = 256
 CHUNK_ELEMENTS = 2**20
-LEVEL = 0.01
 BACKENDS = ("auto", "torch", "numba", "cuda")
 DTYPES = ("float64", "float32")
 
@@ -208,64 +207,6 @@ def pilot_mean(trial: Trial, state: State | None) -> np.ndarray:
     return total / max(n, 1)
 
 
-@dataclass(frozen=True, eq=False)
-class Measurement:
-    """What is known of an estimator on a problem: every figure with its 95% interval.
-
-    gradient, gradient_se, truth, truth_se, bias, variance, kurtosis, z: `[P]`. variance is of one estimate; total_variance its sum.
-    bias_norm: |mean - truth|, the noise floor removed. verdict: unbiased, biased, undecided, truth-limited or no-truth.
-    tolerance: what `unbiased` means here, a norm. replicates_needed: for a decided verdict, where it is undecided.
-    seconds_per_estimate: this run's, on this machine. work_variance: total_variance x seconds_per_estimate.
-    """
-
-    gradient: np.ndarray
-    gradient_se: np.ndarray
-    truth: np.ndarray | None
-    truth_se: np.ndarray | None
-    truth_tier: str
-    gradient_norm: float
-    bias: np.ndarray | None
-    z: np.ndarray | None
-    bias_norm: float
-    bias_norm_interval: tuple[float, float]
-    bias_p: float
-    verdict: str
-    tolerance: float
-    replicates_needed: float | None
-    variance: np.ndarray
-    total_variance: float
-    total_variance_interval: tuple[float, float]
-    effective_number: float
-    tail_index: float
-    trusted: bool
-    kurtosis: np.ndarray
-    mse: float
-    mse_interval: tuple[float, float]
-    snr: float
-    snr_interval: tuple[float, float]
-    cosine: float
-    cosine_interval: tuple[float, float]
-    f_evals: float
-    gradient_evals: float
-    learn_f_evals: float
-    learn_gradient_evals: float
-    learn_seconds: float
-    seconds_per_estimate: float
-    seconds_per_estimate_interval: tuple[float, float]
-    noise_floor: float
-    work_variance: float
-    cold_s: float
-    peak_bytes: int
-    replicates: int
-    nonfinite: int
-    claimed: str
-    backend: str
-    device: str
-    dtype: str
-    threads: int
-    sums: Sums
-
-
 def measure(
     estimator: Estimator,
     problem: Problem,
@@ -304,13 +245,6 @@ def measure(
         with pinned(threads):
             timing = time_together([(estimator, there)], rounds=rounds, dtype=dtype, device=device)[0]
     return summarise(outcome, timing)
-
-
-def bias_test(outcome: Outcome) -> float:
-    """p-value of `unbiased`, corrected over the coordinates; 1 where there is no truth. Holm over cells is the caller's."""
-    from bench import statistics
-
-    return statistics.bias_p(outcome.sums, outcome.truth, outcome.truth_se) if outcome.has_truth else 1.0
 
 
 @contextmanager
