@@ -377,7 +377,7 @@ class CountingF:
         def differentiated() -> None:
             self._count.gradient += points
 
-        return self._f(_Watched.apply(x, differentiated))  # type: ignore[no-untyped-call]
+        return self._f(_Watched.apply(x, differentiated))
 
 
 class _Watched(torch.autograd.Function):

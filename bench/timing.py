@@ -25,7 +25,7 @@ LEAST_SECONDS = 0.010
 
 @dataclass(frozen=True, eq=False)
 class Timing:
-    """Seconds for one estimate in each round, `[rounds]`; those of the yardstick, and of the yardstick again, in the same rounds."""
+    """Seconds for one estimate in each round, `[rounds]`; those of the yardstick in the same rounds, and of the yardstick again."""
 
     seconds: np.ndarray
     yardstick: np.ndarray
@@ -62,8 +62,7 @@ def time_together(
     trials = [prepare(estimator, problem, seed, "timing", dtype, device) for estimator, problem in pairs]
     states = [learn(_briefly(trial))[0] for trial in trials]
     calls = [_estimates(trial, state) for trial, state in zip(trials, states, strict=True)]
-    yardstick = _yardstick(trials[0])
-    calls += [yardstick, yardstick]
+    calls += 2 * [yardstick(trials[0])]
     repeats = [_calibrate(call, least) for call, _ in calls]
     order = list(range(len(calls)))
     shuffled = random.Random(seed)
@@ -93,7 +92,7 @@ def _estimates(trial: Trial, state: object) -> tuple[Callable[[], object], int]:
     return lambda: gradients(trial, range(chunk), state, phase=TRIAL), chunk  # type: ignore[arg-type]
 
 
-def _yardstick(trial: Trial) -> tuple[Callable[[], object], int]:
+def yardstick(trial: Trial) -> tuple[Callable[[], object], int]:
     """One draw of q and one evaluation of f for each replicate."""
     from bench.evaluate import Count, ask
     from bench.measure import chunk_of
@@ -124,7 +123,8 @@ def _seconds(call: Callable[[], object], repeats: int) -> float:
 
 
 def _synchronise() -> None:
+    """Wait for the device, where this process has used one."""
     import torch
 
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():
         torch.cuda.synchronize()

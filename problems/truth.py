@@ -75,9 +75,9 @@ def log_probability(q: Family, x: Tensor) -> Tensor:
     params = q.params(x)
     kind = getattr(q, "layer", type(q)).name
     if kind == "bernoulli":
-        return distributions.Bernoulli(logits=params, validate_args=False).log_prob(x).sum(-1)  # type: ignore[no-untyped-call]
+        return distributions.Bernoulli(logits=params, validate_args=False).log_prob(x).sum(-1)
     if kind == "categorical":
-        return distributions.OneHotCategorical(logits=params, validate_args=False).log_prob(x).sum(-1)  # type: ignore[no-untyped-call]
+        return distributions.OneHotCategorical(logits=params, validate_args=False).log_prob(x).sum(-1)
     raise NotImplementedError(f"no enumeration for {q.name} variables")
 
 

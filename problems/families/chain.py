@@ -66,7 +66,7 @@ def Chain(
             axis = -1 - site_axes
             points = [x.narrow(axis, first, last - first) for first, last in pairwise(cuts)]
             found = [self._layer(index, theta, points[:index], data) for index in range(len(encoders))]
-            lead = torch.broadcast_shapes(*[p.shape[:axis] for p in found], x.shape[:axis])  # type: ignore[no-untyped-call]
+            lead = torch.broadcast_shapes(*[p.shape[:axis] for p in found], x.shape[:axis])
             return torch.cat([p.expand(*lead, *p.shape[axis:]) for p in found], axis)
 
         def params(self, x: Tensor) -> Tensor:
