@@ -18,7 +18,7 @@ import numpy as np
 GROUPS = 64
 TOP = 64
 ZERO = 1e-10  # |g| below ZERO * scale is rounding noise, which has no direction
-LARGEST = 1e150  # |d|^2 beyond this has no fourth power in float64
+LARGEST = 1e120  # |d|^2 beyond this has fourth powers whose sums could leave float64
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,7 @@ class Sums:
     pilot: [P], a rough mean; the same in every block of a cell. axis: [P], unit vector along the truth, zeros where it is zero or
     unknown. n: [64], replicates a group. s1: [64, P+1], sum d. q1: [64], sum |d|^2. cos: [64], sum of cos(g, truth), 0 for a
     zero gradient. s2, s3, s4: [P+1], sum d^2, d^3, d^4. high: [P+1], max |d|. top: [64], the largest |d|^2, ascending.
-    nonfinite: replicates left out, for a value that is not finite (or |d| > 1e75). zero: replicates with a zero gradient.
+    nonfinite: replicates left out, for a value that is not finite (or |d| > 1e60). zero: replicates with a zero gradient.
     scale: size of a gradient, against which rounding is judged; 0 where it was not given.
     """
 
