@@ -22,6 +22,15 @@ if TYPE_CHECKING:
 PROBLEMS = Registry(
     {
         "bernoulli_toy": "problems.bernoulli_toy:bernoulli_toy",
+        "shared_logit_toy": "problems.shared_logit_toy:shared_logit_toy",
+        "quadratic": "problems.quadratic:quadratic",
+        "gaussian_cost": "problems.gaussian_cost:gaussian_cost",
+        "gamma_cost": "problems.gamma_cost:gamma_cost",
+        "poisson_cost": "problems.poisson_cost:poisson_cost",
+        "mixture": "problems.mixture:mixture",
+        "alignment": "problems.alignment:alignment",
+        "linear_gaussian": "problems.linear_gaussian:linear_gaussian",
+        "tiny_sbn": "problems.tiny_sbn:tiny_sbn",
         "bayes_logreg": "problems.bayes_logreg:bayes_logreg",
         "sbn": "problems.sbn:sbn",
     }

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from problems.base import Point, Problem
 from problems.families.bernoulli import Bernoulli
+from problems.settings import at_least, one_of
 
 
 def bernoulli_toy(dim: int = 6, target: float = 0.45, form: str = "mean") -> Problem:
@@ -15,12 +18,18 @@ def bernoulli_toy(dim: int = 6, target: float = 0.45, form: str = "mean") -> Pro
     apart; with D = 200 one datum's noise is spread over many coordinates. Exact gradient p (1 - p) (1 - 2 t) / D per logit.
     Tucker et al. 2017, arXiv:1703.07370; Grathwohl et al. 2018; Titsias & Shi 2022.
     """
-    if form not in ("mean", "sum"):
-        raise ValueError(f"bernoulli_toy[form={form}]: form is mean or sum")
+    at_least("bernoulli_toy", 1, dim=dim)
+    one_of("bernoulli_toy", ("mean", "sum"), form=form)
     scale = 1 / dim if form == "mean" else 1.0
 
     def f(x: torch.Tensor) -> torch.Tensor:
         return scale * ((x - target) ** 2).sum(-1)
+
+    def scalar_f(x: Sequence[float]) -> float:
+        total = 0.0
+        for d in range(dim):
+            total += (x[d] - target) ** 2
+        return scale * total
 
     def exact(problem: Problem) -> torch.Tensor:
         p = 1 / (1 + torch.exp(-problem.theta))
@@ -41,7 +50,8 @@ def bernoulli_toy(dim: int = 6, target: float = 0.45, form: str = "mean") -> Pro
         relaxed=True,
         degree=2,
         exact=exact,
+        scalar_f=scalar_f,
         points=points,
-        settings={"dim": dim, "target": target, "form": form},
+        settings={"dim": dim, "target": float(target), "form": form},
         source="Tucker et al. 2017, arXiv:1703.07370",
     )

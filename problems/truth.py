@@ -130,7 +130,7 @@ def by_quadrature(gradient: Callable[[int], Tensor], nodes: int, tolerance: floa
     """
     coarse, fine = gradient(nodes), gradient(nodes + nodes // 2)
     gap = float((coarse - fine).norm())
-    if gap > tolerance * max(float(fine.norm()), 1e-12):
+    if not gap <= tolerance * max(float(fine.norm()), 1e-12):
         raise ArithmeticError(
             f"quadrature with {nodes} nodes is off by {gap:.1e}, more than {tolerance:g} of the gradient"
         )
