@@ -1,4 +1,4 @@
-"""DisARM: REINFORCE on an antithetic pair, with the augmenting noise integrated out."""
+"""DisARM: REINFORCE on antithetic pairs, with the augmenting noise integrated out."""
 
 from __future__ import annotations
 
@@ -13,22 +13,39 @@ if TYPE_CHECKING:
 
 
 def draw(theta: Tensor, noise: Tensor) -> Tensor:
-    """b = 1[1 - u < p] and its antithetic partner b~ = 1[u < p], one uniform per coordinate; x: [2, ..., D]."""
+    """m antithetic pairs, the b first: b = 1[1 - u < p], b~ = 1[u < p], one uniform per coordinate; x: [2 m, ..., D]."""
     p = theta.sigmoid()
-    return torch.stack([1 - noise < p, noise < p]).to(theta)
+    return torch.cat([1 - noise < p, noise < p]).to(theta)
 
 
 def combine(theta: Tensor, x: Tensor, fx: Tensor) -> Tensor:
-    """g_d = 1/2 (f(b) - f(b~)) (-1)^{b~_d} 1[b_d != b~_d] sigmoid(|theta_d|)."""
-    b, b_tilde = x
+    """g_d = mean over pairs of 1/2 (f(b) - f(b~)) (-1)^{b~_d} 1[b_d != b~_d] sigmoid(|theta_d|)."""
+    (b, b_tilde), (f_b, f_tilde) = x.chunk(2), fx.chunk(2)
     sign = b - b_tilde  # (-1)^{b~} where they differ, else 0
-    return 0.5 * (fx[0] - fx[1])[..., None] * sign * theta.abs().sigmoid()
+    return (0.5 * (f_b - f_tilde)[..., None] * sign * theta.abs().sigmoid()).mean(0)
 
 
-def disarm() -> Estimator:
-    """DisARM / U2G for factorised Bernoulli variables with logits theta.
+def pairs(name: str, samples: int) -> int:
+    """m = samples / 2. Raises ValueError where that is not a whole number of pairs."""
+    if samples < 2 or samples % 2:
+        raise ValueError(f"{name}[samples={samples}]: samples come in antithetic pairs, so their number must be even")
+    return samples // 2
 
-    Unbiased for Expectation and Elbo; two evaluations of f, no gradient of f; never more variance than ARM.
+
+def disarm(samples: int = 2) -> Estimator:
+    """DisARM / U2G for factorised Bernoulli variables with logits theta, averaged over samples / 2 antithetic pairs.
+
+    Unbiased for Expectation and Elbo; `samples` evaluations of f, no gradient of f; never more variance than ARM.
     Dong, Mnih & Tucker, NeurIPS 2020, arXiv:2006.10680; found independently as U2G (Yin et al. 2020, arXiv:2006.06448).
     """
-    return Estimator("disarm", 2, draw, combine, ["bernoulli"], noise=[Noise("uniform")], source="arXiv:2006.10680, eq. 7")
+    m = pairs("disarm", samples)
+    return Estimator(
+        "disarm",
+        samples,
+        draw,
+        combine,
+        ["bernoulli"],
+        noise=[Noise("uniform", (m,))],
+        settings={"samples": samples},
+        source="arXiv:2006.10680, eq. 7",
+    )

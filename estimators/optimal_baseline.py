@@ -1,0 +1,56 @@
+"""REINFORCE with the constant baseline of least variance for each parameter, estimated on samples of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+
+from estimators.base import Estimator, Learning, across
+from estimators.score_function import draw
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from problems.families.base import Family
+
+
+def init() -> dict[str, Tensor]:
+    """Running sums of f s_i^2 and of s_i^2; their shape, that of the parameters of a point's sites, comes with the first step."""
+    return {"f_s2": torch.zeros(()), "s2": torch.zeros(())}
+
+
+def learn(state: Mapping[str, Tensor], q: Family, x: Tensor, fx: Tensor) -> dict[str, Tensor]:
+    """Adds f s_i^2 and s_i^2 over samples, replicates and data."""
+    s2 = q.local(x).square()
+    axes = tuple(range(fx.ndim))
+    return {"f_s2": state["f_s2"] + (across(fx, s2) * s2).sum(axes), "s2": state["s2"] + s2.sum(axes)}
+
+
+def combine(q: Family, x: Tensor, fx: Tensor, state: Mapping[str, Tensor]) -> Tensor:
+    """g_i = 1/K sum_k (f_k - b_i) s_ki, b_i = E[f s_i^2] / E[s_i^2], s_i the score of parameter i of a site."""
+    s = q.local(x)
+    b = torch.where(state["s2"] > 0, state["f_s2"] / state["s2"], 0.0)
+    return q.pull(x, (across(fx, s) - b) * s / len(fx))
+
+
+def optimal_baseline(samples: int = 1, steps: int = 100, batch: int = 100) -> Estimator:
+    """REINFORCE with the least-variance baseline of each parameter, E[f s_i^2] / E[s_i^2].
+
+    Any family. Unbiased for Expectation and Elbo, because the baseline is estimated on steps x batch x K other samples; K
+    evaluations of f, no gradient of f. One baseline for each parameter of a site, shared by all data; where weights give the
+    sites' parameters it is the best for the sites, not for the weights. Weaver & Tao 2001; Greensmith, Bartlett & Baxter 2004.
+    """
+    for setting, number in (("samples", samples), ("steps", steps), ("batch", batch)):
+        if number < 1:
+            raise ValueError(f"optimal_baseline[{setting}={number}]: it must be at least 1")
+    return Estimator(
+        "optimal_baseline",
+        samples,
+        draw,
+        combine,
+        learning=Learning(init, learn, steps, batch),
+        settings={"samples": samples, "steps": steps, "batch": batch},
+        source="Greensmith et al. 2004",
+    )

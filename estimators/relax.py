@@ -1,0 +1,80 @@
+"""RELAX: REBAR with a learned function of the relaxed variable in the place of f, so that f may be a black box."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import torch
+
+from estimators.base import Estimator, Learning, Size
+from estimators.conditional_relaxation import conditioned, free
+from estimators.learning import BATCH, check_learning, least_variance, slope
+from estimators.rebar import twice
+from estimators.relaxation import FAMILIES, soft
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from problems.families.base import Family
+
+
+def draw(q: Family, noise: tuple[Tensor, Tensor]) -> Tensor:
+    """b = H(z); x: [1, ..., *event]."""
+    return q.sample(noise[0])[None]
+
+
+def surrogate(q: Family, state: Mapping[str, Tensor]) -> Callable[[Tensor], Tensor]:
+    """c(z) = w . tanh(W (2 soft(z) - 1) + a), of every datum alike."""
+
+    def c(z: Tensor) -> Tensor:
+        inputs = (2 * soft(q, z) - 1).flatten(-q.event_axes)
+        return (inputs @ state["W"].T + state["a"]).tanh() @ state["w"]
+
+    return c
+
+
+def combine(q: Family, noise: tuple[Tensor, Tensor], x: Tensor, fx: Tensor, state: Mapping[str, Tensor]) -> Tensor:
+    """g = [f(b) - c(z~)] grad log q(b) + d/dl c(z) - d/dl c(z~); the last runs through b's condition on z~ too."""
+    u, v = noise
+    c = surrogate(q, state)
+    z_tilde, pull = conditioned(q, x[0], v)
+    c_tilde, dc_tilde = slope(c, z_tilde)
+    _, dc = slope(c, free(q, u))
+    return q.score(x, fx - c_tilde[None]) + dc - pull(dc_tilde)
+
+
+def relax(hidden: int = 10, steps: int = 300, lr: float = 0.01) -> Estimator:
+    """RELAX: REINFORCE with a learned network of the relaxed variable as control variate.
+
+    The network has one layer of `hidden` tanh units on 2 soft(z) - 1 and sees no data. Nothing is assumed of f. Unbiased for
+    Expectation and Elbo, for any weights; they are learned by descending the variance (Adam). 1 evaluation of f, no gradient.
+    Grathwohl, Choi, Wu, Roeder & Duvenaud 2018, arXiv:1711.00123, eq. 8 and appendix B.
+    """
+    if hidden < 1:
+        raise ValueError(f"relax[hidden={hidden}]: the network needs at least one hidden unit")
+    check_learning("relax", steps, lr)
+
+    def init(size: Size, generator: torch.Generator) -> dict[str, Tensor]:
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+        inputs = math.prod(size.event)
+        return {
+            "W": normal(hidden, inputs) / math.sqrt(inputs),
+            "a": torch.zeros(hidden),
+            "w": normal(hidden) / math.sqrt(hidden),
+        }
+
+    return Estimator(
+        "relax",
+        1,
+        draw,
+        combine,
+        FAMILIES,
+        noise=twice,
+        learning=Learning(init, least_variance("W", "a", "w", lr=lr), steps, BATCH),
+        settings={"hidden": hidden, "steps": steps, "lr": lr},
+        source="arXiv:1711.00123",
+    )
