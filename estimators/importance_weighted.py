@@ -14,6 +14,7 @@ import torch
 
 from estimators.base import Ask, Claim, Estimator, across
 from problems.objectives import log_mean_exp
+from problems.settings import at_least, one_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -116,8 +117,7 @@ def vimco(mean: str = "geometric") -> Estimator:
     Any q that has a score; K >= 2. Unbiased for ImportanceWeighted with either mean of the other weights, mean=geometric or
     arithmetic; K evaluations of f, no gradient of f. Mnih & Rezende 2016, arXiv:1602.06725.
     """
-    if mean not in ("geometric", "arithmetic"):
-        raise ValueError(f"vimco[mean={mean}]: mean is geometric or arithmetic")
+    one_of("vimco", ("geometric", "arithmetic"), mean=mean)
     without = without_geometric if mean == "geometric" else without_arithmetic
 
     def points(size: Size) -> list[Ask]:
@@ -161,8 +161,7 @@ def wake_phi(samples: int = 5) -> Estimator:
     Any q that has a score. Consistent for InclusiveKL: biased by O(1/K) at K samples, and with K = 1 its mean is nil. K evaluations
     of f, no gradient of f. Bornschein & Bengio 2015, arXiv:1406.2751; Le et al. 2019, arXiv:1805.10469.
     """
-    if samples < 1:
-        raise ValueError(f"wake_phi[samples={samples}]: samples must be at least 1")
+    at_least("wake_phi", 1, samples=samples)
 
     def combine(q: Family, x: Tensor, fx: Tensor) -> Tensor:
         """g = sum_k v_k grad log q(x_k)."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from estimators.base import Ask, Estimator
+from problems.settings import at_least
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +32,7 @@ def pathwise(samples: int = 1) -> Estimator:
     Kingma & Welling 2014, arXiv:1312.6114; Rezende et al. 2014, arXiv:1401.4082; Figurnov et al. 2018, arXiv:1805.08498 (implicit);
     Roeder et al. 2017, arXiv:1703.09194 (the path derivative of the ELBO).
     """
-    _check(samples, "pathwise")
+    at_least("pathwise", 1, samples=samples)
 
     def combine(q: Family, x: Tensor, dfx: Tensor) -> Tensor:
         """g = 1/K sum_k (dx_k/dtheta)' grad f(x_k)."""
@@ -50,7 +51,7 @@ def pathwise_total(samples: int = 1) -> Estimator:
     vanishes; far from there the total derivative may well vary less. Unbiased for Elbo; K evaluations and gradients of f.
     Kingma & Welling 2014, arXiv:1312.6114; compared with the path derivative by Roeder et al. 2017, arXiv:1703.09194.
     """
-    _check(samples, "pathwise_total")
+    at_least("pathwise_total", 1, samples=samples)
 
     def combine(q: Family, x: Tensor, fx: Tensor, dfx: Tensor) -> Tensor:
         """g = 1/K sum_k (dx_k/dtheta)' grad [f - log q](x_k) - 1/K sum_k grad_theta log q(x_k)."""
@@ -68,8 +69,3 @@ def pathwise_total(samples: int = 1) -> Estimator:
         settings={"samples": samples},
         source="arXiv:1312.6114",
     )
-
-
-def _check(samples: int, name: str) -> None:
-    if samples < 1:
-        raise ValueError(f"{name}[samples={samples}]: samples must be at least 1")

@@ -31,8 +31,9 @@ def linear(problem: Problem) -> bool:
 def straight_through() -> Estimator:
     """Straight-through with the derivative of the mean: p (1 - p) for bits, that of the softmax for categories.
 
-    Assumes f differentiable at the points of its support. Biased for Expectation and Elbo, unless f is linear: log q, which is
-    linear in the points, does not spoil that. One evaluation and gradient of f.
+    Assumes f differentiable at the points of its support. Biased for Expectation and Elbo, unless f is linear: log q, which
+    is linear in the points, does not spoil that. Bits with every p = 1/2, where training often starts, hide the bias of a
+    quadratic f: there it is ReinMax. One evaluation and gradient of f.
     Bengio, Leonard & Courville 2013, arXiv:1308.3432.
     """
     claim = Claim("biased", unless=linear, because="f is linear")

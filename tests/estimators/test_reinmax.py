@@ -14,6 +14,7 @@ from estimators.base import Estimator, claim_of, mismatch
 from estimators.noise import MEASURE
 from estimators.reinmax import reinmax
 from estimators.relaxation import jacobian
+from estimators.straight_through import straight_through
 from problems.base import Problem
 from problems.families.bernoulli import Bernoulli
 from problems.families.categorical import Categorical
@@ -157,6 +158,16 @@ def test_a_wrong_constant_is_seen(family: type, pi: float, half: float, agreemen
     assert gap(wrong, problem) > 0.02
     found = agreement(wrong, problem)
     assert found.z > found.allowed
+
+
+def test_of_fair_bits_it_is_straight_through() -> None:
+    """2 pi (1 - pi) - p (1 - p) / 2 = 1/4 = p (1 - p) for either bit, and the bias of a quadratic f is hidden there."""
+    uneven = problem_of(Bernoulli, coupled, 2, Expectation())
+    fair = replace(uneven, theta=torch.zeros(3, dtype=torch.float64))
+    second, first = (gradients(prepare(e, fair), range(64)) for e in (reinmax(), straight_through()))
+    assert torch.allclose(second, first, rtol=1e-12)
+    assert gap(straight_through(), fair) < 1e-13
+    assert gap(straight_through(), uneven) > 0.02
 
 
 def test_a_bit_is_a_category_of_two() -> None:
