@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime
-import platform
 from typing import TYPE_CHECKING, Any
+
+from bench.environment import versions
 
 if TYPE_CHECKING:
     from problems.base import Problem
@@ -20,8 +21,5 @@ def described(problem: Problem) -> str:
 
 def provenance(command: str, seed: int) -> dict[str, Any]:
     """command, seed, versions and date, as they are stored beside numbers."""
-    import numpy as np
-    import torch
-
-    versions = {"python": platform.python_version(), "torch": str(torch.__version__), "numpy": np.__version__}
-    return {"command": command, "seed": seed, "versions": versions, "date": datetime.date.today().isoformat()}
+    today = datetime.date.today().isoformat()
+    return {"command": command, "seed": seed, "versions": versions(), "date": today}

@@ -8,7 +8,9 @@ often it was interrupted.
 
 from __future__ import annotations
 
+import hashlib
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +23,7 @@ import torch
 from bench.evaluate import gradients, learn, prepare
 from bench.measure import chunk_of, pilot_mean, pinned
 from bench.provenance import described, provenance
+from bench.sources import closure, digests, harness
 from estimators.base import Estimator, claim_of, mismatch
 from problems import reference, truth
 from problems.base import Problem
@@ -153,14 +156,20 @@ def _by_run(
     pool = list(registered() if candidates is None else candidates)
     kept = _kept(file)
     pair = [e for text in kept.chosen for e in pool if _text(e) == text] if kept else []
-    if kept is None or len(pair) < len(kept.chosen):
+    if kept is None or len(pair) < len(kept.chosen) or kept.sources != _sources(problem, pair):
         kept, pair = None, choose(problem, pool, seed, report)
     best, *others = pair
     limit = math.inf if replicates is None else replicates
     label = f"reference of {point}"
     started = prepare(best, problem, seed, label)
     done = accumulate(
-        started, kept.sums if kept else None, max_seconds, target, limit, report, lambda sums: _save(file, pair, sums)
+        started,
+        kept.sums if kept else None,
+        max_seconds,
+        target,
+        limit,
+        report,
+        lambda sums: _save(file, problem, pair, sums),
     )
     entry = _entry(done.mean, done.se) | {"estimator": _text(best), "replicates": done.n}
     for other in others:
@@ -278,9 +287,10 @@ def accumulate(
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """A checkpoint: the estimators that were chosen, and the sums so far."""
+    """A checkpoint: the estimators that were chosen, the digest of the source that made the sums, and the sums so far."""
 
     chosen: list[str]
+    sources: str
     sums: Run
 
 
@@ -288,15 +298,25 @@ def _kept(file: Path) -> Kept | None:
     if not file.exists():
         return None
     with np.load(file) as stored:
-        return Kept(stored["chosen"].tolist(), Run(stored["centre"], int(stored["n"]), stored["s1"], stored["s2"]))
+        sums = Run(stored["centre"], int(stored["n"]), stored["s1"], stored["s2"])
+        return Kept(stored["chosen"].tolist(), str(stored["sources"]), sums)
 
 
-def _save(file: Path, chosen: Sequence[Estimator], sums: Run) -> None:
+def _save(file: Path, problem: Problem, chosen: Sequence[Estimator], sums: Run) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f"{file.name}.partial")
+    texts, sources = [_text(e) for e in chosen], _sources(problem, chosen)
     with partial.open("wb") as out:
-        np.savez(out, chosen=[_text(e) for e in chosen], centre=sums.centre, n=sums.n, s1=sums.s1, s2=sums.s2)
+        np.savez(out, chosen=texts, sources=sources, centre=sums.centre, n=sums.n, s1=sums.s1, s2=sums.s2)
     partial.replace(file)
+
+
+def _sources(problem: Problem, chosen: Sequence[Estimator]) -> str:
+    """Digest of every file of ours that the gradients depend on: sums are not carried over a change of one."""
+    functions = [problem.f, *[e.combine or e.gradients for e in chosen]]
+    modules = [sys.modules[f.__module__].__file__ for f in functions if f is not None]
+    files = harness() | closure([Path(module) for module in modules if module])
+    return hashlib.sha256(repr(digests(files)).encode()).hexdigest()[:16]
 
 
 def ratio(error: np.ndarray, gradient: np.ndarray) -> float:
