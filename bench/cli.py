@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,9 +15,14 @@ import click
 from bench.errors import Refusal, nearest
 
 if TYPE_CHECKING:
+    from bench.plan import Standing
     from bench.run import Request
+    from bench.selector import Choice
 
-USAGE, INTERRUPTED = 2, 130
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+LATEST = Path("results/latest")
+LONGEST_LIST = 20
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -25,7 +30,6 @@ class Seconds(click.ParamType):
     """A duration: 90s, 10m, 2h, or a number of seconds."""
 
     name = "duration"
-    units = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, int | float):
@@ -33,7 +37,7 @@ class Seconds(click.ParamType):
         found = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([smh]?)", value.strip())
         if not found or not 0 < float(found[1]) < 1e9:
             self.fail(f"{value!r} is no duration; write it like 90s, 10m or 2h", param, ctx)
-        return float(found[1]) * self.units[found[2]]
+        return float(found[1]) * UNITS[found[2]]
 
 
 class Count(click.ParamType):
@@ -197,14 +201,97 @@ def list_(plugins: Sequence[str], as_json: bool) -> None:
 
 
 @cli.command()
+@click.argument("name")
+@plugin
+@as_json
+def show(name: str, plugins: Sequence[str], as_json: bool) -> None:
+    """All about NAME: a problem or an estimator, with settings if you like (rloo[samples=4]), or a suite."""
+    from bench.describe import lines, shown
+    from bench.plugins import catalogue
+
+    about = shown(name, catalogue(plugins))
+    if as_json:
+        write_json(about)
+    else:
+        click.echo("\n".join(lines(about)))
+
+
+@cli.command()
+@run_options
+def plan(as_json: bool, **asked: Any) -> None:
+    """What run would do with the same arguments: stored, new, stale and why, skipped and why. Measures nothing."""
+    from bench.plan import standings
+    from bench.plugins import catalogue
+    from bench.run import planned
+    from bench.store import FILE, Store
+
+    request = request_of(**asked)
+    file = request.root / FILE
+    store = Store(file) if file.exists() else None
+    found = standings(planned(request, catalogue(request.plugins), store), store)
+    if as_json:
+        write_json([_standing_as_json(one) for one in found])
+        return
+    for line in _plan_lines(found):
+        click.echo(line)
+
+
+def _standing_as_json(one: Standing) -> dict[str, Any]:
+    row = one.row
+    return {
+        "state": one.state,
+        "why": one.why,
+        "problem": row.problem,
+        "problem_settings": dict(row.problem_settings),
+        "point": row.point,
+        "estimator": row.estimator,
+        "estimator_settings": dict(row.estimator_settings),
+        "replicates": None if row.cell is None else row.cell.replicates,
+        "key": None if row.cell is None else row.key,
+    }
+
+
+def _plan_lines(found: Sequence[Standing]) -> Iterator[str]:
+    """A line of counts, then for each state its rows, grouped by the reason."""
+    states = ("stored", "new", "stale", "skipped", "failed")
+    counts = {state: sum(one.state == state for one in found) for state in states}
+    yield f"{len(found)} rows: " + ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    groups: dict[tuple[str, str], list[Standing]] = {}
+    for one in found:
+        groups.setdefault((one.state, one.why), []).append(one)
+    for state in states:
+        for (at, why), rows in groups.items():
+            if at == state:
+                yield f"{state}{f': {why}' if why else ''} ({len(rows)})"
+                yield from _some(list(dict.fromkeys(_title(one) for one in rows))) if state != "skipped" else ()
+
+
+def _title(one: Standing) -> str:
+    from bench.plan import written
+
+    row = one.row
+    estimator = written(row.estimator, row.estimator_settings)
+    return f"  {estimator} on {written(row.problem, row.problem_settings)}{f' at {row.point}' if row.point else ''}"
+
+
+def _some(lines: Sequence[str]) -> Iterator[str]:
+    yield from lines[:LONGEST_LIST]
+    if len(lines) > LONGEST_LIST:
+        yield f"  ... and {len(lines) - LONGEST_LIST} more (all of them with --json)"
+
+
+@cli.command()
 @run_options
 @click.option("--retry", is_flag=True, help="Measure failed cells again.")
 @click.option("--no-report", is_flag=True, help="Only the table and the stored results.")
 def run(as_json: bool, no_report: bool, **asked: Any) -> int:
     """Measure the cells of SUITE (standard by default), or the grid of -p and -e; what is stored is not measured again."""
+    import signal
+
     from bench.progress import progress, say
     from bench.run import run as make
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     request = request_of(**asked)
     done = make(request, progress(as_json))
     if as_json:
@@ -257,6 +344,185 @@ def _write_report(folder: Path, renew: bool) -> None:
     write_report(folder)
 
 
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path), default=LATEST)
+@as_json
+def report(folder: Path, as_json: bool) -> None:
+    """Write report.html of a run FOLDER anew from its stored results (results/latest by default)."""
+    _require_run(folder)
+    from bench.report.page import write_report
+
+    _written([write_report(folder)], as_json)
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path), default=LATEST)
+@as_json
+def plot(folder: Path, as_json: bool) -> None:
+    """Draw the figures of a run FOLDER anew from its stored results (results/latest by default)."""
+    _require_run(folder)
+    from bench.report.figures import write_figures
+
+    _written(write_figures(folder), as_json)
+
+
+def _require_run(folder: Path) -> None:
+    if not (folder / "results.parquet").is_file():
+        missing = "there is no such folder" if not folder.is_dir() else "it has no results.parquet"
+        raise Refusal(f"{folder} is not the folder of a run: {missing}; `bench run` makes one")
+
+
+def _written(files: Sequence[Path], as_json: bool) -> None:
+    if as_json:
+        write_json({"files": [str(file) for file in files]})
+    else:
+        click.echo("\n".join(str(file) for file in files))
+
+
+@cli.command()
+@click.argument("estimator")
+@click.option("-p", "--problem", "problems", multiple=True, metavar="SELECTOR", help="Only on these; all by default.")
+@click.option("--replicates", type=Count(64, 2**40), help="Gradients for the test of bias.")
+@click.option("--seed", type=Count(0, 2**63 - 1), default=0, show_default=True)
+@plugin
+@as_json
+def check(
+    estimator: str, problems: Sequence[str], replicates: int | None, seed: int, plugins: Sequence[str], as_json: bool
+) -> int:
+    """The conformance suite for ESTIMATOR, on every problem that it fits; says in words what failed."""
+    from bench.conformance import check as examine
+    from bench.conformance import failures
+    from bench.plugins import catalogue
+    from bench.selector import choose
+
+    members = catalogue(plugins)
+    chosen = choose(estimator, members.estimators, "estimator")
+    where = [choice for text in problems or ["*"] for choice in choose(text, members.problems, "problem")]
+    built = [members.problems[choice.name].build(choice.settings) for choice in where]
+    found = {
+        written_choice(choice): examine(
+            members.estimators[choice.name].build(choice.settings), built, seed=seed, replicates=replicates
+        )
+        for choice in chosen
+    }
+    failed = {name: failures(findings) for name, findings in found.items()}
+    if as_json:
+        keys = ("check", "problem", "point", "why")
+        write_json({n: [{k: getattr(one, k) for k in keys} for one in findings] for n, findings in found.items()})
+    else:
+        for name, findings in found.items():
+            for sentence in failed[name]:
+                click.echo(f"{name}: {sentence}")
+            places = len({(one.problem, one.point) for one in findings})
+            fitting = f"{len(findings)} checks on {places} points of problems, {len(failed[name])} failed"
+            click.echo(f"{name}: {fitting if findings else 'fits none of these problems'}")
+    return FAILED if any(failed.values()) or not all(found.values()) else 0
+
+
+def written_choice(choice: Choice) -> str:
+    """The choice as it can be typed."""
+    from bench.plan import written
+
+    return written(choice.name, choice.settings)
+
+
+def _one_problem(text: str, plugins: Sequence[str]) -> Any:
+    """The problem that a selector names."""
+    from bench.plugins import catalogue
+    from bench.selector import choose
+
+    members = catalogue(plugins)
+    chosen = choose(text, members.problems, "problem")
+    if len(chosen) != 1:
+        raise Refusal(f"{text!r} names {len(chosen)} problems; name one of them")
+    return members.problems[chosen[0].name].build(chosen[0].settings)
+
+
+def _made(make: Callable[[Callable[[str], None]], list[Path]], as_json: bool) -> None:
+    """Make stored files, telling how it goes on the standard error."""
+    try:
+        files = make(lambda text: click.echo(text, err=True))
+    except (ValueError, ArithmeticError) as error:
+        raise Refusal(str(error)) from error
+    _written(files, as_json)
+
+
+@cli.command()
+@click.argument("problem")
+@click.option("--steps", type=Count(1, 10**9), default=2000, show_default=True, help="Of Adam, at least.")
+@click.option("--rate", type=float, default=0.01, show_default=True, help="Step size.")
+@click.option("--replicates", type=Count(1, 10**6), default=16, show_default=True, help="Gradients averaged in a step.")
+@click.option("--seed", type=Count(0, 2**63 - 1), default=0, show_default=True)
+@click.option("--minimise", is_flag=True, help="Descend: the expectation is a cost.")
+@plugin
+@as_json
+def points(
+    problem: str,
+    steps: int,
+    rate: float,
+    replicates: int,
+    seed: int,
+    minimise: bool,
+    plugins: Sequence[str],
+    as_json: bool,
+) -> None:
+    """Train PROBLEM and store where training passes and ends as its parameter points."""
+    from bench.train import make_points
+
+    built = _one_problem(problem, plugins)
+
+    def make(tell: Callable[[str], None]) -> list[Path]:
+        up = not minimise
+        return [make_points(built, tell, steps=steps, rate=rate, replicates=replicates, seed=seed, maximise=up)]
+
+    _made(make, as_json)
+
+
+@cli.command()
+@click.argument("problem")
+@click.option("--point", "point_names", multiple=True, help="Repeatable; all of them by default.")
+@click.option("--max-time", type=Seconds(), default="10m", show_default=True, help="For each point.")
+@click.option("--target", type=float, default=0.005, show_default=True, help="Standard error relative to the gradient.")
+@click.option("--seed", type=Count(0, 2**63 - 1), default=1, show_default=True)
+@plugin
+@as_json
+def reference(
+    problem: str,
+    point_names: Sequence[str],
+    max_time: float,
+    target: float,
+    seed: int,
+    plugins: Sequence[str],
+    as_json: bool,
+) -> None:
+    """Store the true gradient of PROBLEM from a very long run, with its standard error; the same command goes on."""
+    from bench.reference import make_reference
+
+    built = _one_problem(problem, plugins)
+
+    def make(tell: Callable[[str], None]) -> list[Path]:
+        at = point_names or built.point_names()
+        files = [make_reference(built, p, max_seconds=max_time, target=target, seed=seed, report=tell) for p in at]
+        return list(dict.fromkeys(files))
+
+    _made(make, as_json)
+
+
+@cli.command()
+@as_json
+def doctor(as_json: bool) -> None:
+    """This machine, the versions, and how steady its clock is."""
+    from bench.doctor import examine
+
+    found = examine().as_dict()
+    if as_json:
+        write_json(found)
+        return
+    for name, value in found.items():
+        shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        click.echo(f"{name.replace('_', ' ')}: {shown}")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code."""
     sys.exit(outcome_of(list(sys.argv[1:] if arguments is None else arguments)))
@@ -273,7 +539,8 @@ def outcome_of(arguments: list[str]) -> int:
     except click.UsageError as error:
         message = error.format_message()
     except (KeyboardInterrupt, click.Abort):
-        click.echo(f"interrupted; what was measured is stored, and this resumes it:\n  {typed()}", err=True)
+        resumes = f"; what was measured is stored, and this resumes it:\n  {typed()}" if arguments[:1] == ["run"] else ""
+        click.echo(f"interrupted{resumes}", err=True)
         return INTERRUPTED
     click.echo(f"error: {message}", err=True)
     if "--json" in arguments:

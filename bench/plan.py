@@ -1,7 +1,7 @@
 """The plan of a run: every row of its table, as a cell to measure or with the reason why not.
 
-A cell's key is the identity of its numbers: problem, settings, point, estimator, settings, backend, dtype, device, seed, replicates and
-the source of everything of ours that makes them. Threads are left out: they change the time, not the numbers.
+A cell's key is the identity of its numbers: problem, settings, point, estimator, settings, backend, dtype, device, seed,
+replicates, and the source of everything of ours that makes them. Threads are left out: they change the time, not the numbers.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -20,6 +20,9 @@ from bench.errors import Broken, Refusal, nearest
 from bench.plugins import Catalogue, Entry
 from bench.selector import Choice, Value, choose
 from bench.suite import ALL, Suite, Table
+
+if TYPE_CHECKING:
+    from bench.store import Found, Store
 
 IDENTITY_VERSION = 1
 
@@ -99,6 +102,15 @@ class Options:
     device: str = "cpu"
 
 
+@dataclass(frozen=True)
+class Standing:
+    """What a run would do with a row: stored, new, stale, skipped or failed (no cell to run), and why."""
+
+    row: Row
+    state: str
+    why: str = ""
+
+
 def hashed(value: Any) -> str:
     """SHA-256 of the canonical JSON of a value, 32 hexadecimal digits of it."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
@@ -159,7 +171,7 @@ class _Planner:
                 for point in points:
                     row = Row(problem.name, problem.settings, point, estimator.name, estimator.settings, facts)
                     if reason:
-                        yield _with(row, status=status, reason=reason)
+                        yield replace(row, status=status, reason=reason)
                     else:
                         cell = Cell(
                             problem.name,
@@ -173,7 +185,7 @@ class _Planner:
                             suite.seed if options.seed is None else options.seed,
                             options.replicates or table.replicates or suite.replicates,
                         )
-                        yield _with(row, cell=cell, sources=self.sources(problem, estimator))
+                        yield replace(row, cell=cell, sources=self.sources(problem, estimator))
 
     def choices(self, texts: Sequence[str], kind: str, path: str) -> list[Choice]:
         """The members that a list of selectors names, each once; by name wins over by glob."""
@@ -263,7 +275,29 @@ def files_of(entry: Entry) -> dict[str, Any]:
     return {**files, **sources.data_files(entry.name)} if entry.kind == "problem" else files
 
 
-def _with(row: Row, **changes: Any) -> Row:
-    from dataclasses import replace
+def standings(rows: Sequence[Row], store: Store | None) -> list[Standing]:
+    """What is stored already, what an edit made stale, and what is new."""
+    wanted = [row for row in rows if row.cell is not None]
+    found = store.find(row.key for row in wanted) if store is not None else {}
+    former = store.former(row.subject for row in wanted if row.key not in found) if store is not None else {}
+    return [_standing(row, found, former) for row in rows]
 
-    return replace(row, **changes)
+
+def _standing(row: Row, found: Mapping[str, Found], former: Mapping[str, Mapping[str, str]]) -> Standing:
+    if row.cell is None:
+        return Standing(row, row.status, row.reason)
+    if row.key in found:
+        cell = found[row.key]
+        return Standing(row, "stored", f"{cell.status}: {cell.reason}" if cell.status != "done" else "")
+    if row.subject in former:
+        return Standing(row, "stale", difference(former[row.subject], row.sources))
+    return Standing(row, "new")
+
+
+def difference(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """`estimators/disarm.py changed, problems/new.py is new`."""
+    changed = [title for title in now if title in before and before[title] != now[title]]
+    parts = [f"{title} changed" for title in changed]
+    parts += [f"{title} is new" for title in now if title not in before]
+    parts += [f"{title} is gone" for title in before if title not in now]
+    return ", ".join(parts)

@@ -122,7 +122,7 @@ def _installed(name: str, kind: str, place: str) -> Entry:
             raise Broken(f"the entry point {name} = {place} cannot be loaded: {sentence(error)}") from error
         return found
 
-    return Entry(name, kind, place, module, _package_home(module), load, lambda: describe(load()))
+    return Entry(name, kind, place, module, _package_home(module), load, lambda: describe(name, load()))
 
 
 def _package_home(module: str) -> Path | None:
@@ -147,7 +147,7 @@ def _of_file(path: str) -> list[Entry]:
         for name, factory in members.items():
             if not name.isidentifier():
                 raise Refusal(f"{path}: {name!r} in {variable} is no name; use letters, digits and underscores")
-            entries.append(Entry(name, kind, str(file), file, file.parent, _always(factory), _lazily(factory)))
+            entries.append(Entry(name, kind, str(file), file, file.parent, _always(factory), _lazily(name, factory)))
     if not entries:
         raise Refusal(
             f"{path}: a plug-in has a dict PROBLEMS or ESTIMATORS (name -> factory), and this one has neither"
@@ -159,18 +159,30 @@ def _always(factory: Callable[..., Any]) -> Callable[[], Callable[..., Any]]:
     return lambda: factory
 
 
-def _lazily(factory: Callable[..., Any]) -> Callable[[], tuple[str, dict[str, Value]]]:
-    return lambda: describe(factory)
+def _lazily(name: str, factory: Callable[..., Any]) -> Callable[[], tuple[str, dict[str, Value]]]:
+    return lambda: describe(name, factory)
 
 
-def describe(factory: Callable[..., Any]) -> tuple[str, dict[str, Value]]:
-    """First line of the docstring, and the settings with their defaults (None where there is none)."""
-    parameters = inspect.signature(factory).parameters.values()
-    return (inspect.getdoc(factory) or "").split("\n")[0], {
-        p.name: None if p.default is p.empty else p.default
-        for p in parameters
-        if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-    }
+def describe(name: str, factory: Callable[..., Any]) -> tuple[str, dict[str, Value]]:
+    """First line of the docstring, and the settings with their defaults. Raises Refusal where a setting has no plain default."""
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError) as error:
+        raise Broken(f"the settings of {name} cannot be read: {one_line(error)}") from error
+    settings: dict[str, Value] = {}
+    for parameter in parameters:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        default = parameter.default
+        items = default if isinstance(default, tuple) else (default,)
+        if not all(item is None or isinstance(item, bool | int | float | str) for item in items):
+            what = "no default" if default is parameter.empty else f"the default {default!r}"
+            raise Broken(
+                f"the setting {parameter.name} of {name} has {what}; every setting of a factory needs one,"
+                " a number, a text, true, false or None"
+            )
+        settings[parameter.name] = default
+    return (inspect.getdoc(factory) or "").split("\n")[0], settings
 
 
 def plugin_module(file: Path, shown: str) -> ModuleType:

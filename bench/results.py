@@ -1,4 +1,4 @@
-"""A run's folder: results.parquet (a row a cell), coordinates.parquet (a row a coordinate) and manifest.json, made from the store."""
+"""A run's folder: results.parquet (a row a cell), coordinates.parquet (a row a coordinate) and manifest.json, from the store."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _rejections(entries: Sequence[Entry]) -> dict[int, bool]:
     for place, entry in enumerate(entries):
         if entry.outcome is not None and (outcome := entry.outcome()).has_truth:
             p[place] = bias_test(outcome)
-    rejected = holm(list(p.values()), LEVEL).rejected if p else []
+    rejected = holm(list(p.values()), LEVEL).rejected
     return {place: bool(no) for place, no in zip(p, rejected, strict=True)}
 
 

@@ -7,19 +7,23 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from bench import environment, results, sources
-from bench.errors import Refusal
+from bench.errors import Refusal, one_line
 from bench.execute import Job, Pool, prepare_workers
+from bench.measurement import LEVEL
 from bench.plan import Cell, Options, Row, hashed, make_plan
 from bench.plugins import Catalogue, catalogue
 from bench.progress import Progress
 from bench.store import FILE, Found, Store, locked
 from bench.suite import Suite
 from bench.worker import Task
+
+if TYPE_CHECKING:
+    from bench.outcome import Outcome
 
 FINE, FAILED, FALSE_CLAIM = 0, 1, 4
 RESULTS = Path("results")
@@ -78,11 +82,11 @@ def run(request: Request, progress: Progress) -> Done:
 
 
 def planned(request: Request, members: Catalogue, store: Store | None) -> list[Row]:
-    """The rows of the run, from facts that the store has or that are found now and kept there."""
+    """The rows of the run, from facts that the store has or that are found now and kept there if it can be written."""
     known = store.facts() if store is not None else {}
     before = set(known)
     rows = make_plan(request.suite, members, request.options, known, request.where)
-    if store is not None and (new := {key: known[key] for key in known if key not in before}):
+    if store is not None and store.writable and (new := {key: known[key] for key in known if key not in before}):
         store.add_facts(new)
     return rows
 
@@ -198,7 +202,8 @@ def _time_group(
         return
     timings: Sequence[Any] = answer.timings or [[[], [], []]]
     for (key, row), arrays in zip(group, timings, strict=True):
-        store.add_timing(key, *arrays, answer.reason, here)
+        seconds, yardstick, again = arrays
+        store.add_timing(key, seconds, yardstick, again, answer.reason, here)
         progress.step(f"{row.estimator} on {row.problem} at {row.point}")
 
 
@@ -232,7 +237,6 @@ def _finish(rows: Sequence[Row], store: Store, request: Request, measured: int) 
 def _entry(
     row: Row, found: Mapping[str, Found], times: Mapping[str, Any], store: Store, request: Request
 ) -> results.Entry:
-    from bench.outcome import outcome_from_bytes
     from bench.timing import Timing
 
     if row.cell is None:
@@ -246,7 +250,16 @@ def _entry(
         import numpy as np
 
         timing = Timing(*(np.array(values) for values in arrays[:3]))
-    return results.Entry(row, "done", "", lambda: outcome_from_bytes(store.outcome(key)), timing)
+    return results.Entry(row, "done", "", lambda: _outcome(store, key), timing)
+
+
+def _outcome(store: Store, key: str) -> Outcome:
+    from bench.outcome import outcome_from_bytes
+
+    try:
+        return outcome_from_bytes(store.outcome(key))
+    except (ValueError, msgspec.MsgspecError) as error:
+        raise Refusal(f"{store.path}: cell {key} is damaged ({one_line(error)}); move the store away") from error
 
 
 def _digest_of(entries: Sequence[results.Entry], request: Request) -> str:
@@ -289,7 +302,7 @@ def _manifest(entries: Sequence[results.Entry], request: Request, digest: str, m
         "cell_timeout_s": request.cell_timeout,
         "cells": status,
         "measured_now": measured,
-        "level": results.LEVEL,
+        "level": LEVEL,
         "commit": commit,
         "dirty": dirty,
         "versions": environment.versions(),

@@ -89,18 +89,12 @@ def locate(module: str, home: Path | None) -> Path | None:
     """The file of a module of ours, or of one in the home folder; None for everybody else's."""
     top, *rest = module.split(".")
     if top in PACKAGES:
-        base = _root(top)
+        base = _root(top).joinpath(*rest)
     elif home is not None:
-        base = home / top
+        base = home.joinpath(top, *rest)
     else:
         return None
-    for file in (
-        base.joinpath(*rest).with_suffix(".py") if rest or top not in PACKAGES else None,
-        base.joinpath(*rest, "__init__.py"),
-    ):
-        if file is not None and file.is_file():
-            return file
-    return None
+    return next((file for file in (base.with_suffix(".py"), base / "__init__.py") if file.is_file()), None)
 
 
 def _title(file: Path, home: Path | None) -> str:

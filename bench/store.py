@@ -54,14 +54,18 @@ class Store:
     """An open store. `write` opens it for the run's client, creating what is missing; otherwise it is only read."""
 
     def __init__(self, path: Path, write: bool = False) -> None:
-        self.path = path
+        self.path, self.writable = path, write
         with self._guarded():
             _check_header(path)
             if write:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self.connection = sqlite3.connect(path, isolation_level=None)
             else:
-                self.connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
+                idle = not path.with_name(
+                    f"{path.name}-wal"
+                ).exists()  # nobody writes, so that no shared memory is needed
+                address = f"{path.resolve().as_uri()}?mode=ro{'&immutable=1' if idle else ''}"
+                self.connection = sqlite3.connect(address, uri=True, isolation_level=None)
             self._check_version(write)
 
     def close(self) -> None:

@@ -43,7 +43,7 @@ class Table(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
     problems: Texts
     estimators: Texts
-    points: Texts | Literal["*"] = ALL
+    points: Texts | Literal["*"] = "*"
     replicates: Replicates | None = None
     dtype: Dtype = "float64"
     backend: Backend = "auto"

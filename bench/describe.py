@@ -1,0 +1,120 @@
+"""`show`: all that is known of one member or suite, as a dict for JSON and as lines for people."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from bench.errors import Refusal, nearest
+from bench.plan import written
+from bench.plugins import Catalogue
+from bench.selector import choose, parse
+from bench.suite import names, read_suite
+
+
+def shown(text: str, members: Catalogue) -> dict[str, Any]:
+    """What there is to say of a problem, an estimator (either with settings) or a suite. Raises Refusal."""
+    if text in names() or text.endswith(".toml"):
+        return {"name": text, "kind": "suite", "suite": msgspec.to_builtins(read_suite(text))}
+    name = parse(text)[0].pattern
+    for kind in ("problem", "estimator"):
+        if name in members.of(kind):
+            choices = choose(text, members.of(kind), kind)
+            if len(choices) != 1:
+                raise Refusal(f"{text!r} names {len(choices)} members; show one of them")
+            built = members.of(kind)[name].build(choices[0].settings)
+            doc = inspect.getdoc(members.of(kind)[name].load()) or ""
+            about = {"name": name, "kind": kind, "settings": dict(choices[0].settings), "doc": doc}
+            return about | (_problem(built, members) if kind == "problem" else _estimator(built, members))
+    raise Refusal(
+        f"there is nothing called {name!r}{nearest(name, [*members.problems, *members.estimators, *names()])}"
+    )
+
+
+def _problem(problem: Any, members: Catalogue) -> dict[str, Any]:
+    from estimators.base import mismatch, size_of
+    from problems.truth import true_gradient
+
+    truth = {point: true_gradient(problem.at(point)) for point in problem.point_names()}
+    return {
+        "family": problem.family_name,
+        "objective": problem.objective.name,
+        "dim": size_of(problem).D,
+        "params": problem.dim,
+        "derivatives of f": problem.smooth,
+        "f off its support": problem.relaxed,
+        "source": problem.source,
+        "points": {
+            point: {"truth": "none", "gradient_norm": None}
+            if found is None
+            else {"truth": found.tier, "gradient_norm": _finite(float(found.gradient.norm()))}
+            for point, found in truth.items()
+        },
+        **_fits({name: mismatch(entry.build(entry.settings()), problem) for name, entry in members.estimators.items()}),
+    }
+
+
+def _estimator(estimator: Any, members: Catalogue) -> dict[str, Any]:
+    from estimators.base import mismatch
+
+    claims = {
+        objective: claim if isinstance(claim, str) else claim.kind + (f" ({claim.because})" if claim.because else "")
+        for objective, claim in estimator.claims.items()
+    }
+    return {
+        "families": list(estimator.family) if estimator.family is not None else "any",
+        "claims": claims,
+        "learns": estimator.learning is not None,
+        "source": estimator.source,
+        **_fits({name: mismatch(estimator, entry.build(entry.settings())) for name, entry in members.problems.items()}),
+    }
+
+
+def _fits(found: Mapping[str, str | None]) -> dict[str, Any]:
+    """With the defaults of the other side."""
+    return {
+        "fits": [name for name, why in found.items() if why is None],
+        "does not fit": {name: why for name, why in found.items() if why is not None},
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def lines(about: Mapping[str, Any]) -> Iterator[str]:
+    """The same for people."""
+    yield f"{about['kind']} {written(about['name'], about.get('settings', {}))}"
+    if about["kind"] == "suite":
+        yield from _suite_lines(about["suite"])
+        return
+    yield from ("", *about["doc"].splitlines(), "")
+    for key, value in about.items():
+        if key in ("name", "kind", "settings", "doc", "does not fit") or value in ("", []):
+            continue
+        if key == "points":
+            for point, truth in value.items():
+                norm = "" if truth["gradient_norm"] is None else f", |truth| {truth['gradient_norm']:.4g}"
+                yield f"point {point}: truth: {truth['truth']}{norm}"
+        elif isinstance(value, dict):
+            yield f"{key}: {', '.join(f'{k} {v}' for k, v in value.items())}"
+        elif isinstance(value, bool):
+            yield f"{key}: {'yes' if value else 'no'}"
+        else:
+            yield f"{key}: {', '.join(value) if isinstance(value, list) else value}"
+    for why in dict.fromkeys(about["does not fit"].values()):
+        yield f"does not fit: {why}"
+
+
+def _suite_lines(suite: Mapping[str, Any]) -> Iterator[str]:
+    yield suite["description"]
+    yield f"{suite['replicates']:,} replicates a cell, seed {suite['seed']}, {suite['rounds']} rounds of timing"
+    for table in suite["cells"]:
+        rest = {k: v for k, v in table.items() if k not in ("problems", "estimators") and v is not None}
+        yield f"  {', '.join(table['problems'])}"
+        yield f"    x {', '.join(table['estimators'])}"
+        yield f"    {', '.join(f'{k} {v}' for k, v in rest.items())}"
