@@ -2,7 +2,7 @@
 
 Everything rests on one idea: a mean xbar = sum x_b / n of grouped sums x_b, over B groups, has the influences
 f_b = (x_b - n_b xbar) / n sqrt(B / (B-1)) and se^2 = sum f_b^2, with Student's t of B - 1 degrees.
-An interval that cannot be had ends at infinity; nothing here is NaN. scipy is imported where it is used.
+An interval that cannot be had ends at infinity, and no estimate is NaN. scipy is imported where it is used.
 """
 
 from __future__ import annotations
@@ -72,11 +72,11 @@ class Verdict:
     """tolerance: the norm of bias that `unbiased` excludes. bias_norm: what was shown is that no bias is above its high end.
 
     replicates_needed: about how many would decide; None where the cell is decided or replicates are not what it lacks.
-    tolerance and bias_norm are None where there is no truth.
+    Where there is no truth, tolerance is NaN and bias_norm None.
     """
 
     word: Word
-    tolerance: float | None
+    tolerance: float
     replicates_needed: float | None
     bias_norm: Interval | None
 
@@ -498,7 +498,7 @@ def verdict(
     sqrt 2) or no number of replicates can reach the tolerance. Else `undecided`.
     """
     if truth is None:
-        return Verdict("no-truth", None, None, None)
+        return Verdict("no-truth", math.nan, None, None)
     truth = _vector(sums, truth)
     v, bias, limit = total_variance(sums), bias_norm(sums, truth, truth_se, alpha), tolerance(sums, truth, resolution)
     if rejected:
