@@ -20,8 +20,8 @@ def gamma_cost(cost: str = "square", k: float = 2.0, dim: int = 1) -> Problem:
 
     theta = (log a, log b). A Gamma variable has no location-scale path: implicit derivatives, weak derivatives and scores are
     compared. The path is worth much for the logarithm where the law is `peaked` (a = 10) and little for the square; at `sparse`
-    (a = 0.3) most of the mass is near zero, where approximate reparameterisations break. Closed forms: a (a + 1) / b^2 - 2 k a / b + k^2;
-    Gamma(a + k) / (Gamma(a) b^k); psi(a) - log b.
+    (a = 0.3) most of the mass is near zero, where approximate reparameterisations break.
+    Closed forms: a (a + 1) / b^2 - 2 k a / b + k^2; Gamma(a + k) / (Gamma(a) b^k); psi(a) - log b.
     Figurnov, Mohamed & Mnih 2018, arXiv:1805.08498; Cong et al. 2019, arXiv:1901.06020.
     """
     one_of("gamma_cost", COSTS, cost=cost)

@@ -43,11 +43,12 @@ class Gamma(Family):
         return torch.stack([g * self.mean, -g * self.mean], -2)
 
     def sample(self, noise: Tensor) -> Tensor:
-        """x = F^-1(u; a) / b."""
+        """x = F^-1(u; a) / b; a uniform that single precision rounded to 1 stands for the largest there is, 1 - 2^-33."""
         from scipy.special import gammaincinv
 
         a = self.a.detach().expand(noise.shape)
-        unit = torch.from_numpy(gammaincinv(a.cpu().double().numpy(), noise.cpu().double().numpy())).to(noise)
+        u = noise.cpu().double().clamp(max=1 - 2.0**-33)
+        unit = torch.from_numpy(gammaincinv(a.cpu().double().numpy(), u.numpy())).to(noise)
         return unit.clamp(min=torch.finfo(unit.dtype).tiny) / self.b
 
     def log_prob(self, x: Tensor) -> Tensor:

@@ -38,18 +38,24 @@ class Poisson(Family):
         return self.rate * g
 
     def sample(self, noise: Tensor) -> Tensor:
-        """The smallest x with F(x) >= u: the terms q(x) are added until they pass u."""
-        rate = self.rate.detach().expand(noise.shape)
-        x, term = torch.zeros_like(noise), (-rate).exp()
+        """The smallest x with F(x) >= u: the terms q(x) are added until they pass u, in double precision.
+
+        The sum begins 12 standard deviations below the mean, with less than exp(-72) of the mass left out, so that no rate
+        underflows.
+        """
+        u = noise.double()
+        rate = self.rate.detach().double().expand(u.shape)
+        x = (rate - 12 * rate.sqrt()).clamp(min=0).floor()
+        term = (x * rate.log() - rate - torch.lgamma(x + 1)).exp()
         cumulative = term.clone()
-        beyond = noise > cumulative
+        beyond = u > cumulative
         while beyond.any():
             x = x + beyond
             term = torch.where(beyond, term * rate / x.clamp(min=1), term)
             larger = torch.where(beyond, cumulative + term, cumulative)
-            beyond = (noise > larger) & (larger > cumulative)
+            beyond = (u > larger) & ((larger > cumulative) | (x < rate))
             cumulative = larger
-        return x
+        return x.to(noise)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """sum_d x theta - lambda - log x!."""
