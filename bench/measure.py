@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 BLOCK = 4096
 PILOT_REPLICATES = 256
-CHUNK_ELEMENTS = 2**20
+CHUNK_ELEMENTS = 2**19
 BACKENDS = ("auto", "torch", "numba", "cuda")
 DTYPES = ("float64", "float32")
 

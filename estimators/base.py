@@ -165,7 +165,10 @@ def mismatch(estimator: Estimator, problem: Problem) -> str | None:
     if e.states and (size.states is None or size.states > e.states):
         count = "an infinite support" if size.states is None else f"{size.states:.3g} states"
         return f"{e.name} enumerates the support, at most {e.states} states; {p.name} has {count}"
-    asked = asks(e.points, size)
+    try:
+        asked = asks(e.points, size)
+    except ValueError as why:  # the points are a function of the size, which may not do for them
+        return str(why)
     union = Ask(0)
     for one in asked:
         union |= one
