@@ -1,0 +1,403 @@
+"""Every family against torch.distributions, autograd and its own distribution function; Chain against its text written out."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+import torch
+from torch import Tensor, distributions
+
+from problems.families.base import Family, Noise, Size, across, states_of
+from problems.families.bernoulli import Bernoulli
+from problems.families.categorical import Categorical
+from problems.families.chain import Chain
+from problems.families.gamma import Gamma
+from problems.families.normal import Normal
+from problems.families.poisson import Poisson
+
+K, R, B = 3, 5, 2
+
+
+@dataclass(frozen=True)
+class Case:
+    family: type[Family]
+    theta: Tensor
+    law: Callable[[Tensor], Any]
+    noise: str = "uniform"
+
+
+def double(*rows: Any) -> Tensor:
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+CASES = {
+    "bernoulli": Case(
+        Bernoulli,
+        double([0.3, -1.2, 2.0], [-0.7, 0.1, 0.9]),
+        lambda t: distributions.Independent(distributions.Bernoulli(logits=t, validate_args=False), 1),
+    ),
+    "categorical": Case(
+        Categorical,
+        double([[0.3, -1.2, 0.5], [1.0, 0.2, -0.4]], [[-0.3, 0.6, 0.1], [0.0, 1.5, -1.0]]),
+        lambda t: distributions.Independent(distributions.OneHotCategorical(logits=t, validate_args=False), 1),
+        noise="gumbel",
+    ),
+    "normal": Case(
+        Normal,
+        double([[0.4, -0.8, 2.0], [-0.5, 0.3, 0.0]], [[1.0, 0.0, -1.0], [0.2, -1.0, 0.6]]),
+        lambda t: distributions.Independent(distributions.Normal(t[..., 0, :], t[..., 1, :].exp()), 1),
+        noise="normal",
+    ),
+    "gamma": Case(
+        Gamma,
+        double([[0.4, -1.2, 2.0], [-0.5, 0.3, 0.0]], [[1.0, 0.0, -0.5], [0.2, -1.0, 0.6]]),
+        lambda t: distributions.Independent(distributions.Gamma(t[..., 0, :].exp(), t[..., 1, :].exp()), 1),
+    ),
+    "poisson": Case(
+        Poisson,
+        double([0.4, -0.8, 2.0], [1.0, 0.0, -1.0]),
+        lambda t: distributions.Independent(distributions.Poisson(t.exp(), validate_args=False), 1),
+    ),
+}
+SITES = [pytest.param(case, id=name) for name, case in CASES.items()]
+
+
+def noise_of(kind: str, shape: tuple[int, ...], seed: int = 0) -> Tensor:
+    u = torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).clamp(min=1e-12)
+    return {"uniform": u, "gumbel": -(-u.log()).log(), "normal": normal(shape, seed)}[kind]
+
+
+def normal(shape: tuple[int, ...], seed: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def drawn(case: Case, seed: int = 0) -> tuple[Family, Tensor]:
+    """q with data, and points [K, R, B, *event]."""
+    q = case.family(case.theta)
+    return q, q.sample(noise_of(case.noise, (K, R, B, *case.family.event(case.theta[0])), seed))
+
+
+def size_of(case: Case) -> Size:
+    theta = case.theta[0]
+    return Size(case.family, tuple(theta.shape), case.family.event(theta), 1, case.family.states(theta))
+
+
+@pytest.mark.parametrize("case", SITES)
+def test_log_prob_is_that_of_torch(case: Case) -> None:
+    q, x = drawn(case)
+    assert q.log_prob(x).shape == (K, R, B)
+    torch.testing.assert_close(q.log_prob(x), case.law(case.theta).log_prob(x), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", SITES)
+def test_score_is_the_derivative_of_the_weighted_log_prob(case: Case) -> None:
+    q, x = drawn(case)
+    weight = normal((K, R, B), 1)
+    theta = case.theta.expand(R, *case.theta.shape).clone().requires_grad_()
+    (wanted,) = torch.autograd.grad((weight * case.law(theta).log_prob(x)).sum(), theta)
+    torch.testing.assert_close(q.score(x, weight), wanted, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", SITES)
+def test_local_is_the_score_of_each_site(case: Case) -> None:
+    q, x = drawn(case)
+    theta = case.theta.expand(K, R, *case.theta.shape).clone().requires_grad_()
+    (wanted,) = torch.autograd.grad(case.law(theta).log_prob(x).sum(), theta)
+    torch.testing.assert_close(q.local(x).expand_as(wanted), wanted, rtol=1e-10, atol=1e-12)
+    assert torch.equal(q.params(x), case.theta)
+
+
+@pytest.mark.parametrize("case", SITES)
+def test_mean_and_its_derivative(case: Case) -> None:
+    q = case.family(case.theta)
+    theta = case.theta.clone().requires_grad_()
+    mean = case.law(theta).mean
+    torch.testing.assert_close(q.mean, mean.detach(), rtol=1e-12, atol=1e-12)
+    g = normal(tuple(mean.shape), 2)
+    (wanted,) = torch.autograd.grad(mean, theta, g)
+    torch.testing.assert_close(q.mean_pull(g), wanted, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", SITES)
+def test_at_takes_parameters_of_each_replicate(case: Case) -> None:
+    """at() with a replicate axis is the same, replicate by replicate, as binding each one's parameters."""
+    q, x = drawn(case)
+    theirs = case.theta + 0.3 * normal((R, *case.theta.shape), 3)
+    noise = noise_of(case.noise, tuple(x.shape), 4)
+    moved = q.at(theirs)
+    assert type(moved) is type(q)
+    assert moved.local(x).shape == (K, R, *case.theta.shape)
+    for r in range(R):
+        one = case.family(theirs[r])
+        assert torch.equal(moved.sample(noise)[:, r], one.sample(noise[:, r]))
+        torch.testing.assert_close(moved.log_prob(x)[:, r], one.log_prob(x[:, r]), rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("case", SITES)
+def test_single_precision_stays_single(case: Case) -> None:
+    q, x = drawn(case)
+    single = case.family(case.theta.float())
+    y = single.sample(noise_of(case.noise, tuple(x.shape)).float())
+    for found in (y, single.log_prob(y), single.local(y), single.mean, single.mean_pull(single.mean)):
+        assert found.dtype == torch.float32
+    torch.testing.assert_close(single.log_prob(x.float()), q.log_prob(x).float(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("case", SITES)
+def test_shapes_that_the_harness_reads(case: Case) -> None:
+    size = size_of(case)
+    q, x = drawn(case)
+    assert size.event[0] == size.D
+    assert x.ndim - q.event_axes == 3
+    [noise] = case.family.noise(size)
+    assert noise == Noise(case.noise, (), size.event)
+    if case.family.finite:
+        support = case.family(case.theta[0]).support()
+        assert support.shape == (size.states, *size.event)
+        assert len(torch.unique(support, dim=0)) == size.states
+        assert float(case.family(case.theta[0]).log_prob(support).exp().sum()) == pytest.approx(1, abs=1e-13)
+    else:
+        assert size.states is None
+        with pytest.raises(NotImplementedError, match="no finite support"):
+            q.support()
+
+
+@pytest.mark.parametrize("name", ["bernoulli", "categorical", "poisson"])
+def test_discrete_families_have_no_path(name: str) -> None:
+    q, x = drawn(CASES[name])
+    with pytest.raises(NotImplementedError, match="pathwise"):
+        q.path(x, x)
+
+
+def test_path_of_a_normal_is_the_derivative_of_its_sampler() -> None:
+    case = CASES["normal"]
+    q, x = drawn(case)
+    theta = case.theta.expand(R, *case.theta.shape).clone().requires_grad_()
+    mu, sigma = theta[..., 0, :], theta[..., 1, :].exp()
+    g = normal(tuple(x.shape), 5)
+    (wanted,) = torch.autograd.grad((g * (mu + sigma * noise_of("normal", tuple(x.shape)))).sum(), theta)
+    torch.testing.assert_close(q.path(x, g), wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_path_of_a_gamma_is_the_derivative_of_its_inverse_distribution_function() -> None:
+    """Central differences of scipy's inverse at the same uniforms, on a grid of them.
+
+    Each dx/da within 1e-3 (torch approximates it), their weighted mean, which is E df/da for f = x^2, within 5e-5.
+    """
+    u = ((torch.arange(20000, dtype=torch.float64) + 0.5) / 20000).numpy()
+    h = 1e-4
+    for a, b in [(0.3, 2.0), (1.0, 0.5), (12.0, 3.0)]:
+        theta = np.log([[a], [b]])
+        q = Gamma(torch.from_numpy(theta))
+
+        def sample(theta: np.ndarray) -> np.ndarray:
+            return np.asarray(scipy.special.gammaincinv(np.exp(theta[0]), u) / np.exp(theta[1]))
+
+        x = torch.from_numpy(sample(theta))[:, None]
+        for row, rtol, mean_rtol in ((0, 1e-3, 5e-5), (1, 1e-7, 1e-7)):
+            step = np.zeros((2, 1))
+            step[row] = h
+            wanted = torch.from_numpy((sample(theta + step) - sample(theta - step)) / (2 * h))
+            found = q.path(x[None], torch.ones(1, *x.shape).double())[:, row, 0]
+            torch.testing.assert_close(found, wanted, rtol=rtol, atol=0)
+            assert float((found * x[:, 0]).mean()) == pytest.approx(float((wanted * x[:, 0]).mean()), rel=mean_rtol)
+
+
+def samples(case: Case, theta: Tensor, n: int = 20000) -> Tensor:
+    return case.family(theta).sample(noise_of(case.noise, (1, n, *case.family.event(theta)), 7))[0]
+
+
+def p_values(name: str, x: Tensor, theta: Tensor) -> list[float]:
+    """Kolmogorov-Smirnov where continuous, chi-square of the counts where discrete; one p-value a site."""
+    t = theta.numpy()
+    if name == "normal":
+        return [scipy.stats.kstest(x[:, d], scipy.stats.norm(t[0, d], np.exp(t[1, d])).cdf).pvalue for d in range(3)]
+    if name == "gamma":
+        laws = [scipy.stats.gamma(np.exp(t[0, d]), scale=np.exp(-t[1, d])) for d in range(3)]
+        return [scipy.stats.kstest(x[:, d], law.cdf).pvalue for d, law in enumerate(laws)]
+    if name == "categorical":
+        p = np.exp(t) / np.exp(t).sum(-1, keepdims=True)
+        return [scipy.stats.chisquare(x[:, d].sum(0), len(x) * p[d]).pvalue for d in range(len(p))]
+    found = []
+    for d in range(3):
+        law = scipy.stats.poisson(np.exp(t[d])) if name == "poisson" else scipy.stats.bernoulli(1 / (1 + np.exp(-t[d])))
+        most = int(law.isf(1e-3)) if name == "poisson" else 1
+        probs = np.append(law.pmf(np.arange(most)), law.sf(most - 1))
+        counts = torch.bincount(x[:, d].long().clamp(max=most), minlength=most + 1).numpy()
+        found.append(scipy.stats.chisquare(counts, len(x) * probs).pvalue)
+    return found
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_samples_follow_the_law(name: str) -> None:
+    """20,000 draws a site: every p-value above 1e-4, and one below 1e-6 where a parameter is off by 0.15."""
+    case = CASES[name]
+    theta = case.theta[0]
+    x = samples(case, theta)
+    assert min(p_values(name, x, theta)) > 1e-4
+    wrong = theta.clone()
+    wrong[0, ...] = wrong[0] + 0.15 * torch.linspace(1, 2, theta[0].numel()).reshape(theta[0].shape).double()
+    assert min(p_values(name, x, wrong)) < 1e-6
+
+
+@pytest.mark.parametrize("name", ["gamma", "poisson"])
+def test_inversion_is_that_of_scipy(name: str) -> None:
+    u = torch.cat([double(0.5, 2.0**-33, 1 - 2.0**-33), noise_of("uniform", (500,), 8)])[:, None]
+    for value in (1e-3, 0.3, 1.0, 30.0, 144.0, 1000.0):
+        log = torch.tensor([value], dtype=torch.float64).log()
+        if name == "poisson":
+            wanted = scipy.stats.poisson.ppf(u.numpy(), value)
+            assert np.array_equal(Poisson(log).sample(u).numpy(), wanted)
+        else:
+            x = Gamma(torch.stack([log, torch.zeros(1, dtype=torch.float64)])).sample(u)
+            kept = x > 1e-300
+            round_trip = scipy.special.gammainc(value, x.numpy())
+            np.testing.assert_allclose(round_trip[kept.numpy()], u.numpy()[kept.numpy()], rtol=1e-9)
+
+
+def test_a_uniform_that_rounds_to_one_gives_finite_points() -> None:
+    one = torch.ones(1, 1)
+    assert Gamma(torch.zeros(2, 1)).sample(one).isfinite().all()
+    assert Poisson(torch.full((1,), 5.0)).sample(one).isfinite().all()
+
+
+def test_helpers() -> None:
+    assert across(torch.ones(2, 3), torch.ones(2, 3, 4, 5)).shape == (2, 3, 1, 1)
+    assert states_of(3, 5) == 243
+    assert states_of(2, 200) == 2**200
+    assert Size(Bernoulli, (4,), (4,), 1, 16).D == 4
+
+
+# Chain: three bits below and two above, whose logits depend on the first layer and on the data
+
+
+F = 2
+
+
+def lower(theta: Tensor, earlier: list[Tensor], data: Tensor) -> Tensor:
+    return data @ theta[:6].reshape(F, 3)
+
+
+def upper(theta: Tensor, earlier: list[Tensor]) -> Tensor:
+    return earlier[0] @ theta[6:12].reshape(3, 2) + theta[12:14]
+
+
+Layered = Chain(Bernoulli, [lower, upper], [3, 2], data=True)
+WEIGHTS = normal((14,), 11)
+DATA = normal((B, F), 12)
+
+
+def written_out(theta: Tensor, x: Tensor, data: Tensor) -> Tensor:
+    """log q(x) of the two layers, one after the other, by torch.distributions."""
+    h, z = x[..., :3], x[..., 3:]
+    first = distributions.Bernoulli(logits=data @ theta[:6].reshape(F, 3))
+    second = distributions.Bernoulli(logits=h @ theta[6:12].reshape(3, 2) + theta[12:14])
+    return first.log_prob(h).sum(-1) + second.log_prob(z).sum(-1)
+
+
+def test_chain_says_what_it_is() -> None:
+    assert Layered.name == "chain of bernoulli"
+    assert [layer.tolist() for layer in Layered.layers] == [[0, 1, 2], [3, 4]]
+    assert Layered.event(WEIGHTS) == (5,)
+    assert Layered.states(WEIGHTS) == 32
+    assert Layered.noise(Size(Layered, (14,), (5,), 1, 32)) == [Noise("uniform", (), (5,))]
+    assert Layered(WEIGHTS, DATA).support().shape == (32, 5)
+
+
+def test_chain_log_prob_is_the_product_of_its_layers_and_sums_to_one() -> None:
+    q = Layered(WEIGHTS, DATA)
+    x = q.support()[:, None].expand(32, B, 5)
+    torch.testing.assert_close(q.log_prob(x), written_out(WEIGHTS, x, DATA), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(q.log_prob(x).exp().sum(0), torch.ones(B, dtype=torch.float64), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("own_rows", [False, True])
+def test_chain_pull_is_autograd(own_rows: bool) -> None:
+    """Scores `[R, P]`, with data that all replicates share and with rows of their own."""
+    data = normal((R, B, F), 13) if own_rows else DATA
+    q = Layered(WEIGHTS, data)
+    x = q.sample(noise_of("uniform", (K, R, B, 5), 14))
+    weight = normal((K, R, B), 15)
+    found = q.score(x, weight)
+    assert found.shape == (R, 14)
+    for r in range(R):
+        theta = WEIGHTS.clone().requires_grad_()
+        L = (weight[:, r] * written_out(theta, x[:, r], data[r] if own_rows else data)).sum()
+        torch.testing.assert_close(found[r], torch.autograd.grad(L, theta)[0], rtol=1e-11, atol=1e-12)
+    g = normal(tuple(x.shape), 16)
+    theta = WEIGHTS.clone().requires_grad_()
+    (wanted,) = torch.autograd.grad((Layered(theta, data).params(x) * g).sum(), theta)
+    torch.testing.assert_close(q.pull(x, g).sum(0), wanted, rtol=1e-11, atol=1e-12)
+
+
+def test_chain_params_follow_the_point_they_are_asked_for() -> None:
+    q = Layered(WEIGHTS, DATA)
+    zero, one = torch.zeros(1, 1, B, 5, dtype=torch.float64), torch.ones(1, 1, B, 5, dtype=torch.float64)
+    first = q.params(zero).clone()
+    assert not torch.equal(q.params(one), first)
+    assert torch.equal(q.params(zero), first)
+    assert torch.equal(first[..., 3:], WEIGHTS[12:14].expand(1, 1, B, 2))
+    torch.testing.assert_close(first[0, 0, :, :3], DATA @ WEIGHTS[:6].reshape(F, 3))
+
+
+def test_chain_samples_follow_the_law() -> None:
+    q = Layered(WEIGHTS, DATA)
+    n = 20000
+    x = q.sample(noise_of("uniform", (1, n, B, 5), 17))[0]
+    code = (x * double(16, 8, 4, 2, 1)).sum(-1).long()
+    p = q.log_prob(q.support()[:, None].expand(32, B, 5)).exp()
+    for b in range(B):
+        counts = torch.bincount(code[:, b], minlength=32).numpy()
+        assert scipy.stats.chisquare(counts, n * p[:, b].numpy()).pvalue > 1e-4
+        assert scipy.stats.chisquare(counts, n * p[:, 1 - b].numpy()).pvalue < 1e-6
+
+
+def test_chain_intervention_is_an_edit_of_the_noise() -> None:
+    """Editing a late site leaves the earlier ones; editing an early one re-runs the later with the noise they had."""
+    q = Layered(WEIGHTS, DATA)
+    u = noise_of("uniform", (1, 200, B, 5), 18)
+    x = q.sample(u)
+    late, early = u.clone(), u.clone()
+    late[..., 4], early[..., 0] = 1e-12, 1e-12
+    assert torch.equal(q.sample(late)[..., :4], x[..., :4])
+    assert bool((q.sample(late)[..., 4] == 1).all())
+    pushed = q.sample(early)
+    assert bool((pushed[..., 0] == 1).all())
+    assert torch.equal(pushed[..., 1:3], x[..., 1:3])
+    kept = x[..., 0] == 1
+    assert torch.equal(pushed[kept], x[kept])
+    assert not torch.equal(pushed[..., 3:], x[..., 3:])
+
+
+def test_chain_at_other_weights_keeps_its_data() -> None:
+    x = Layered(WEIGHTS, DATA).support()[:, None].expand(32, B, 5)
+    moved = Layered(WEIGHTS, DATA).at(WEIGHTS + 1)
+    torch.testing.assert_close(moved.log_prob(x), written_out(WEIGHTS + 1, x, DATA), rtol=1e-12, atol=1e-12)
+
+
+def test_chain_of_categories_without_data() -> None:
+    """Two steps of three categories, the second's logits a row picked by the first."""
+    table = normal((12,), 19)
+    steps = [lambda w, earlier: w[:3].reshape(1, 3), lambda w, earlier: earlier[0] @ w[3:].reshape(3, 3)]
+    Walk = Chain(Categorical, steps, [1, 1], categories=3)
+    q = Walk(table)
+    assert Walk.event(table) == (2, 3)
+    assert Walk.states(table) == 9
+    assert Walk.noise(Size(Walk, (12,), (2, 3), 1, 9)) == [Noise("gumbel", (), (2, 3))]
+    log_q = q.log_prob(q.support())
+    first, second = table[:3].log_softmax(0), table[3:].reshape(3, 3).log_softmax(-1)
+    wanted = [first[i] + second[i, j] for i, j in itertools.product(range(3), range(3))]
+    torch.testing.assert_close(log_q, torch.stack(wanted), rtol=1e-12, atol=1e-12)
+    x = q.sample(noise_of("gumbel", (K, R, 2, 3), 20))
+    weight = normal((K, R), 21)
+    w = table.expand(R, 12).clone().requires_grad_()
+    L = sum((weight[:, r] * Walk(w[r]).log_prob(x[:, r])).sum() for r in range(R))
+    assert isinstance(L, Tensor)
+    torch.testing.assert_close(q.score(x, weight), torch.autograd.grad(L, w)[0], rtol=1e-11, atol=1e-12)
