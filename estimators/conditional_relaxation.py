@@ -35,7 +35,7 @@ def bits_given(logits: Tensor, b: Tensor, v: Tensor) -> tuple[Tensor, Pull]:
     """z~ = l + logit v', v' = v p + 1 - p where b = 1, v (1 - p) where b = 0; dz~/dl runs through p in v' too.
 
     Where b = 1 that is z~ = log(1 + v e^l) - log(1 - v) and dz~/dl = sigmoid(l + log v); where b = 0 it is minus the same with
-    -l and 1 - v for l and v. Tucker et al. 2017, arXiv:1703.07370, appendix D.
+    -l and 1 - v for l and v. Tucker et al. 2017, arXiv:1703.07370.
     """
     v = within_unit(v)
     up = torch.where(b > 0, v, 1 - v)
@@ -47,7 +47,7 @@ def bits_given(logits: Tensor, b: Tensor, v: Tensor) -> tuple[Tensor, Pull]:
 def categories_given(logits: Tensor, b: Tensor, gumbel: Tensor) -> tuple[Tensor, Pull]:
     """z~_b = -log E_b, and z~_i = -log(E_i / p_i + E_b) for the others, E = -log v = e^-G of the fresh Gumbel noise.
 
-    d z~_i / d log p_i = E_i / p_i / (E_i / p_i + E_b), 0 for b. Grathwohl et al. 2018, arXiv:1711.00123, appendix B.
+    d z~_i / d log p_i = E_i / p_i / (E_i / p_i + E_b), 0 for b. Grathwohl et al. 2018, arXiv:1711.00123, appendix.
     """
     log_p = logits.log_softmax(-1)
     log_E_b = -(b * gumbel).sum(-1, keepdim=True)

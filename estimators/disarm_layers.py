@@ -40,7 +40,7 @@ def disarm_layers() -> Estimator:
     """DisARM for layers of Bernoulli variables: each layer's uniforms are turned round, and what follows is run again.
 
     Unbiased for Expectation and Elbo; 1 + L evaluations of f for L layers, no gradient of f.
-    Dong, Mnih & Tucker, NeurIPS 2020, arXiv:2006.10680, section 4.
+    Dong, Mnih & Tucker, NeurIPS 2020, arXiv:2006.10680.
     """
     return Estimator(
         "disarm_layers",
@@ -49,5 +49,5 @@ def disarm_layers() -> Estimator:
         combine,
         ["chain of bernoulli"],
         noise=[Noise("uniform")],
-        source="arXiv:2006.10680, section 4",
+        source="arXiv:2006.10680",
     )

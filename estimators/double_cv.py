@@ -35,7 +35,7 @@ def double_cv(samples: int = 2, steps: int = 300, lr: float = 0.01) -> Estimator
 
     Assumes f differentiable at the points of its support. Unbiased for Expectation and Elbo, whatever the coefficient alpha,
     which starts at 0 and is learned by descending the variance (by Adam ahead of the measurement; in the paper by RMSprop
-    during training); K >= 2 evaluations and K gradients of f. Titsias & Shi 2022, arXiv:2111.05300, section 4.
+    during training); K >= 2 evaluations and K gradients of f. Titsias & Shi 2022, arXiv:2111.05300.
     """
     if samples < 2:
         raise ValueError(

@@ -33,7 +33,7 @@ def least_variance(*names: str, lr: float) -> Callable[..., dict[str, Tensor]]:
     """A `learn` that descends E |g|^2 in the named parts of the state by Adam with rate `lr`.
 
     Right only where E g does not depend on them: then E |g|^2 is the total variance up to a constant.
-    Tucker et al. 2017, arXiv:1703.07370, section 3.2.
+    Tucker et al. 2017, arXiv:1703.07370.
     """
 
     def learn(state: Mapping[str, Tensor], gradient: Tensor, step: int) -> dict[str, Tensor]:

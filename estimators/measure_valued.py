@@ -41,7 +41,7 @@ def measure_valued_normal() -> Estimator:
     """Measure-valued gradient for factorised Normal variables, the two parts of each parameter coupled.
 
     Nothing is assumed of f but moderate growth. Unbiased for Expectation and Elbo; 4 D evaluations of f, no gradient of f.
-    Mohamed, Rosca, Figurnov & Mnih 2020, arXiv:1906.10652, section 6 and table 1.
+    Mohamed, Rosca, Figurnov & Mnih 2020, arXiv:1906.10652, section 6.
     """
     noise = [Noise("normal"), Noise("uniform"), Noise("normal", (3,)), Noise("uniform")]
 
@@ -75,7 +75,7 @@ def measure_valued_bernoulli() -> Estimator:
     """Measure-valued gradient for factorised Bernoulli variables: f with each bit on, less f with it off.
 
     Unbiased for Expectation and Elbo; 2 D evaluations of f, no gradient of f (that one of each pair is f(b) is not made use of).
-    Mohamed, Rosca, Figurnov & Mnih 2020, arXiv:1906.10652, section 6 and table 1.
+    Mohamed, Rosca, Figurnov & Mnih 2020, arXiv:1906.10652, section 6.
     """
     return Estimator(
         "measure_valued_bernoulli",
@@ -104,7 +104,7 @@ def measure_valued_poisson() -> Estimator:
     """Measure-valued gradient for factorised Poisson variables: f with one more count, less f.
 
     Unbiased for Expectation and Elbo; 1 + D evaluations of f, no gradient of f: the negative parts are one sample.
-    Mohamed, Rosca, Figurnov & Mnih 2020, arXiv:1906.10652, section 6 and table 1.
+    Mohamed, Rosca, Figurnov & Mnih 2020, arXiv:1906.10652, section 6.
     """
     return Estimator(
         "measure_valued_poisson",

@@ -31,7 +31,7 @@ def muprop(samples: int = 1) -> Estimator:
     """MuProp: REINFORCE less f's linear expansion at the mean, whose gradient is added back exactly.
 
     Assumes f differentiable and defined at the mean of q, which lies off the support. Unbiased for Expectation and Elbo; K + 1
-    evaluations and 1 gradient of f. Gu, Levine, Sutskever & Mnih 2016, arXiv:1511.05176, section 3.
+    evaluations and 1 gradient of f. Gu, Levine, Sutskever & Mnih 2016, arXiv:1511.05176.
     """
     if samples < 1:
         raise ValueError(f"muprop[samples={samples}]: at least one sample is needed")

@@ -35,7 +35,7 @@ def draw(q: Family, noise: tuple[Tensor, Tensor], state: Mapping[str, Tensor]) -
 def combine(
     q: Family, noise: tuple[Tensor, Tensor], x: Tensor, fx: Tensor, dfx: Tensor, state: Mapping[str, Tensor]
 ) -> Tensor:
-    """g = [f(b) - eta f(s~)] grad log q(b) + eta d/dl f(s) - eta d/dl f(s~); the last runs through b's condition on z~ too."""
+    """g = [f(b) - eta f(s~)] grad log q(b) + eta d/dl f(s) - eta d/dl f(s~); z~ moves with l through its law given b too."""
     (b, s, s_tilde), (f_b, _, f_tilde), (_, df, df_tilde) = x, fx, dfx
     lam, eta = state["log_temperature"].exp(), state["eta"]
     _, pull = conditioned(q, b, noise[1])
@@ -49,8 +49,8 @@ def rebar(temperature: float = 0.5, eta: float = 1.0, steps: int = 0, lr: float 
 
     Assumes f differentiable and defined between the points of its support. Unbiased for Expectation and Elbo, for any temperature
     and eta: fixed with steps=0, else learned by descending the variance, which takes two derivatives of f. The noise of z given b
-    is independent of that of z. 3 evaluations of f, 2 gradients. Tucker et al. 2017, arXiv:1703.07370, eq. 4 (there with a
-    scale of the control variate); for categories Grathwohl et al. 2018, arXiv:1711.00123, appendix B.
+    is independent of that of z. 3 evaluations of f, 2 gradients. Tucker, Mnih, Maddison, Lawson & Sohl-Dickstein 2017,
+    arXiv:1703.07370; for categories Grathwohl et al. 2018, arXiv:1711.00123, appendix.
     """
     check_temperature("rebar", temperature)
     check_learning("rebar", steps, lr)

@@ -36,7 +36,7 @@ def surrogate(q: Family, state: Mapping[str, Tensor]) -> Callable[[Tensor], Tens
 
 
 def combine(q: Family, noise: tuple[Tensor, Tensor], x: Tensor, fx: Tensor, state: Mapping[str, Tensor]) -> Tensor:
-    """g = [f(b) - c(z~)] grad log q(b) + d/dl c(z) - d/dl c(z~); the last runs through b's condition on z~ too."""
+    """g = [f(b) - c(z~)] grad log q(b) + d/dl c(z) - d/dl c(z~); z~ moves with l through its law given b too."""
     u, v = noise
     c = surrogate(q, state)
     z_tilde, pull = conditioned(q, x[0], v)
@@ -50,7 +50,7 @@ def relax(hidden: int = 10, steps: int = 300, lr: float = 0.01) -> Estimator:
 
     The network has one layer of `hidden` tanh units on 2 soft(z) - 1 and sees no data. Nothing is assumed of f. Unbiased for
     Expectation and Elbo, for any weights; they are learned by descending the variance (Adam). 1 evaluation of f, no gradient.
-    Grathwohl, Choi, Wu, Roeder & Duvenaud 2018, arXiv:1711.00123, eq. 8 and appendix B.
+    Grathwohl, Choi, Wu, Roeder & Duvenaud 2018, arXiv:1711.00123.
     """
     if hidden < 1:
         raise ValueError(f"relax[hidden={hidden}]: the network needs at least one hidden unit")

@@ -60,7 +60,7 @@ def unordered_set(samples: int = 2, states: int = 4096) -> Estimator:
 
     For any finite family of at most `states` points (the exact weights take a sum over the support and over 2^K subsets).
     Unbiased for Expectation and Elbo; K >= 2 evaluations of f, no gradient of f; exact where K is the whole support.
-    Kool, van Hoof & Welling 2020, arXiv:2002.06043, eq. 11 and 15.
+    Kool, van Hoof & Welling 2020, arXiv:2002.06043.
     """
     if samples < 2:
         raise ValueError(
