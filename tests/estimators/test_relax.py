@@ -40,6 +40,14 @@ def test_learning_lessens_the_variance(agreement, small):
     assert trained.total_variance < 0.8 * untrained.total_variance
 
 
+def test_a_large_constant_in_f_is_learned_away(agreement, small):
+    base = small("bits")
+    shifted = replace(base, f=lambda x: base.f(x) - 200)
+    plain, learned = (agreement(relax(steps=200), problem) for problem in (base, shifted))
+    assert learned.z < learned.allowed
+    assert learned.total_variance < 1.5 * plain.total_variance
+
+
 def test_a_black_box_will_do(small):
     assert mismatch(relax(), replace(small("bits"), smooth=0, relaxed=False)) is None
 
