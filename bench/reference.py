@@ -102,15 +102,19 @@ def make_reference(
     target: stops where |standard error| / |gradient| is at most so much. max_seconds: or after so long, whatever was reached; the
     same command goes on from there. replicates: or after so many (rounded up to whole chunks). candidates: estimators to choose
     from (default: the registry). checkpoints: folder of unfinished runs.
-    Raises ValueError where no unbiased estimator fits, ArithmeticError where the two best disagree.
+    Where a problem draws rows of its data, every estimate here takes all of them: the gradient is the same, and its noise less.
+    Raises ValueError where the gradient is exact anyway or no unbiased estimator fits, ArithmeticError where the two best disagree.
     """
     there = problem.at(point)
+    if there.exact is not None or truth.terms(there) is not None:
+        raise ValueError(f"{described(problem)} has an exact gradient: a reference would never be read")
+    whole = replace(there, batch=0)
     command = f'python -m bench reference "{described(problem)}" --point {point}'
     with pinned(1):
-        found = enumerated(there, max_seconds, report)
+        found = enumerated(whole, max_seconds, report)
         if found is None:
             folder = CHECKPOINTS if checkpoints is None else checkpoints
-            found = _by_run(there, point, max_seconds, target, seed, report, replicates, candidates, folder)
+            found = _by_run(whole, point, max_seconds, target, seed, report, replicates, candidates, folder)
     entry = {"problem": described(problem), "point": point} | provenance(command, seed) | found
     reached = entry["relative_se"] <= target
     report(
@@ -132,12 +136,12 @@ def enumerated(problem: Problem, max_seconds: float, report: Callable[[str], Non
         return None
     if problem.data is not None:
         started = time.perf_counter()
-        truth.enumerated(replace(problem, data=problem.data[:1], batch=0))
+        truth.enumerated(replace(problem, data=problem.data[:1]))
         seconds = (time.perf_counter() - started) * problem.rows
         report(f"enumeration of {states**samples} states for each of {problem.rows} data: about {seconds:.0f} s")
         if seconds > max_seconds:
             return None
-    exact = truth.enumerated(replace(problem, batch=0))
+    exact = truth.enumerated(problem)
     return _entry(exact.gradient.numpy(), exact.se.numpy()) | {"estimator": "enumeration", "replicates": 0}
 
 
@@ -315,7 +319,7 @@ def _sources(problem: Problem, chosen: Sequence[Estimator]) -> str:
     """Digest of every file of ours that the gradients depend on: sums are not carried over a change of one."""
     functions = [problem.f, *[e.combine or e.gradients for e in chosen]]
     modules = [sys.modules[f.__module__].__file__ for f in functions if f is not None]
-    files = harness() | closure([Path(module) for module in modules if module])
+    files = harness() | closure([Path(module) for module in modules if module]) | {"bench/reference.py": Path(__file__)}
     return hashlib.sha256(repr(digests(files)).encode()).hexdigest()[:16]
 
 

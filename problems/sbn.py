@@ -8,12 +8,16 @@ import torch
 
 from problems.base import Point, Problem
 from problems.belief_network import digits, encoders, initial_encoder, initial_model, log_joint
+from problems.belief_network_sums import elbo_gradient
 from problems.families.bernoulli import Bernoulli
 from problems.families.chain import Chain
 from problems.objectives import Elbo
 from problems.points import stored_points
+from problems.settings import at_least, one_of
+from problems.truth import Truth, exactly
 
 MOST_ROWS = 1797
+MOST_BITS = 16
 
 
 def sbn(layers: int = 1, hidden: int = 16, data: int = 100, batch: int = 20) -> Problem:
@@ -22,15 +26,14 @@ def sbn(layers: int = 1, hidden: int = 16, data: int = 100, batch: int = 20) -> 
     `layers` layers of `hidden` bits under 64 pixels, an affine encoder upwards; `data` digits (ten is one of each), of which
     every replicate draws `batch` (0: takes all). The task of every paper on discrete gradients since NVIL: the gradient is pulled
     back to an encoder's weights and comes with the model's own. With layers=2 the second layer's logits depend on the first
-    layer's draw, which only estimators that know of layers, or of nothing but log q, survive.
+    layer's draw, which only estimators that know of layers, or of nothing but log q, survive. Exact for up to 16 hidden bits: the
+    sums over both layers factorise, and take seconds; for more there is a stored reference, or none.
     Mnih & Gregor 2014, arXiv:1402.0030; Tucker et al. 2017, arXiv:1703.07370; Dong et al. 2020, arXiv:2006.10680.
     """
-    if layers not in (1, 2):
-        raise ValueError(f"sbn[layers={layers}]: layers is 1 or 2")
-    if hidden < 1:
-        raise ValueError(f"sbn[hidden={hidden}]: hidden is the number of bits in a layer, at least 1")
-    if not 1 <= data <= MOST_ROWS:
-        raise ValueError(f"sbn[data={data}]: data is the number of digits, 1 to {MOST_ROWS}")
+    one_of("sbn", (1, 2), layers=layers)
+    at_least("sbn", 1, hidden=hidden, data=data)
+    if data > MOST_ROWS:
+        raise ValueError(f"sbn[data={data}]: there are {MOST_ROWS} digits")
     if not 0 <= batch <= data:
         raise ValueError(f"sbn[batch={batch}]: batch is 0 (all) or a number of rows up to data={data}")
     widths = (64, *[hidden] * layers)
@@ -39,6 +42,9 @@ def sbn(layers: int = 1, hidden: int = 16, data: int = 100, batch: int = 20) -> 
 
     def f(x: torch.Tensor, data: torch.Tensor, model: torch.Tensor) -> torch.Tensor:
         return log_joint(x, data, model, widths)
+
+    def exact(problem: Problem) -> Truth:
+        return exactly(elbo_gradient(problem, widths), "enumeration")
 
     def encode(theta: torch.Tensor, data: torch.Tensor) -> torch.Tensor:
         return upward[0](theta, [], data)
@@ -57,6 +63,7 @@ def sbn(layers: int = 1, hidden: int = 16, data: int = 100, batch: int = 20) -> 
         model=init.model,
         data=rows,
         batch=batch,
+        exact=exact if hidden <= MOST_BITS else None,
         points=stored_points("sbn", settings, init),
         settings=settings,
         source="Mnih & Gregor 2014, arXiv:1402.0030",
