@@ -267,7 +267,7 @@ def _plan_lines(found: Sequence[Standing]) -> Iterator[str]:
 
 
 def _title(one: Standing) -> str:
-    from bench.plan import written
+    from bench.selector import written
 
     row = one.row
     estimator = written(row.estimator, row.estimator_settings)
@@ -421,7 +421,7 @@ def check(
 
 def written_choice(choice: Choice) -> str:
     """The choice as it can be typed."""
-    from bench.plan import written
+    from bench.selector import written
 
     return written(choice.name, choice.settings)
 
@@ -539,7 +539,9 @@ def outcome_of(arguments: list[str]) -> int:
     except click.UsageError as error:
         message = error.format_message()
     except (KeyboardInterrupt, click.Abort):
-        resumes = f"; what was measured is stored, and this resumes it:\n  {typed()}" if arguments[:1] == ["run"] else ""
+        resumes = (
+            f"; what was measured is stored, and this resumes it:\n  {typed()}" if arguments[:1] == ["run"] else ""
+        )
         click.echo(f"interrupted{resumes}", err=True)
         return INTERRUPTED
     click.echo(f"error: {message}", err=True)

@@ -10,9 +10,8 @@ from typing import Any
 import msgspec
 
 from bench.errors import Refusal, nearest
-from bench.plan import written
 from bench.plugins import Catalogue
-from bench.selector import choose, parse
+from bench.selector import choose, parse, written
 from bench.suite import names, read_suite
 
 

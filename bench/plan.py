@@ -18,7 +18,7 @@ import msgspec
 from bench import sources
 from bench.errors import Broken, Refusal, nearest
 from bench.plugins import Catalogue, Entry
-from bench.selector import Choice, Value, choose
+from bench.selector import Choice, Value, choose, written
 from bench.suite import ALL, Suite, Table
 
 if TYPE_CHECKING:
@@ -115,16 +115,6 @@ def hashed(value: Any) -> str:
     """SHA-256 of the canonical JSON of a value, 32 hexadecimal digits of it."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def written(name: str, settings: Mapping[str, Value]) -> str:
-    """`name[a=1,b=x]`."""
-    return f"{name}[{settings_text(settings)}]" if settings else name
-
-
-def settings_text(settings: Mapping[str, Value]) -> str:
-    """`a=1,b=x`, sorted by name."""
-    return ",".join(f"{k}={settings[k]}" for k in sorted(settings))
 
 
 def make_plan(

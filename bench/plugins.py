@@ -16,7 +16,7 @@ from typing import Any
 from zlib import crc32
 
 from bench.errors import Broken, Refusal, one_line
-from bench.selector import Value
+from bench.selector import Value, written
 
 KINDS = {"problem": "PROBLEMS", "estimator": "ESTIMATORS"}
 
@@ -54,8 +54,8 @@ class Entry:
         except ValueError as error:
             raise Refusal(one_line(error)) from error
         except Exception as error:
-            shown = ",".join(f"{k}={v}" for k, v in settings.items())
-            raise Broken(f"the {self.kind} {self.name}[{shown}] cannot be built: {sentence(error)}") from error
+            what = f"the {self.kind} {written(self.name, settings)}"
+            raise Broken(f"{what} cannot be built: {sentence(error)}") from error
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ import numpy as np
 
 from bench.measurement import LEVEL, Measurement, bias_test, summarise
 from bench.outcome import Outcome
-from bench.plan import Row, settings_text
+from bench.plan import Row
+from bench.selector import settings_text
 from bench.statistics import holm
 
 if TYPE_CHECKING:

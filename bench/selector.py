@@ -54,6 +54,16 @@ def parse(text: str) -> list[Selector]:
     return [_one(part.strip(), text) for part in _split(text, text)]
 
 
+def written(name: str, settings: Mapping[str, Value]) -> str:
+    """`name[a=1,b=x]`."""
+    return f"{name}[{settings_text(settings)}]" if settings else name
+
+
+def settings_text(settings: Mapping[str, Value]) -> str:
+    """`a=1,b=x`, sorted by name."""
+    return ",".join(f"{k}={settings[k]}" for k in sorted(settings))
+
+
 def choose(text: str, members: Mapping[str, Described], kind: str) -> list[Choice]:
     """The members that a text selects, in the order of the catalogue, each with every setting. kind: as errors name them."""
     return [choice for selector in parse(text) for choice in _choices(selector, members, kind)]

@@ -14,8 +14,9 @@ from typing import Any
 import msgspec
 
 from bench.errors import Refusal
-from bench.plan import Cell, written
+from bench.plan import Cell
 from bench.plugins import Catalogue, catalogue, sentence
+from bench.selector import written
 
 KEPT = 4
 
