@@ -1,7 +1,7 @@
 """Sums of replicate gradients that merge: all that the statistics of a cell are read from.
 
-With d = g - pilot and h = d . axis, "[P+1]" means the P coordinates of d and then h. Replicate r belongs to group r mod 64,
-so groups stay balanced, survive extension of a run, and pair two cells measured on the same noise.
+With d = g - pilot and h = d . axis, "[P+1]" means the P coordinates of d and then h. Replicate r belongs to group
+r mod 64: groups stay balanced, survive extension of a run, and pair two cells measured on the same noise.
 Floating addition is not associative: fold blocks in index order, and equal blocks give equal bits.
 """
 
@@ -25,10 +25,11 @@ LARGEST = 1e120  # |d|^2 beyond this has fourth powers whose sums could leave fl
 class Sums:
     """Grouped sums of the finite replicates of one cell.
 
-    pilot: [P], a rough mean; the same in every block of a cell. axis: [P], unit vector along the truth, zeros where it is zero or
-    unknown. n: [64], replicates a group. s1: [64, P+1], sum d. q1: [64], sum |d|^2. cos: [64], sum of cos(g, truth), 0 for a
-    zero gradient. s2, s3, s4: [P+1], sum d^2, d^3, d^4. high: [P+1], max |d|. top: [64], the largest |d|^2, ascending.
-    nonfinite: replicates left out, for a value that is not finite (or |d| > 1e60). zero: replicates with a zero gradient.
+    pilot: [P], a rough mean; the same in every block of a cell.
+    axis: [P], unit vector along the truth; zeros where the truth is zero or unknown.
+    n: [64], replicates. s1: [64, P+1], sum d. q1: [64], sum |d|^2. cos: [64], sum cos(g, truth), 0 for a zero gradient.
+    s2, s3, s4: [P+1], sum d^2, d^3, d^4. high: [P+1], max |d|. top: [64], the largest |d|^2, ascending.
+    nonfinite: replicates left out, for a value that is not finite (or |d| > 1e60). zero: those with a zero gradient.
     scale: size of a gradient, against which rounding is judged; 0 where it was not given.
     """
 
@@ -54,9 +55,10 @@ def empty(pilot: np.ndarray, axis: np.ndarray, scale: float = 0.0) -> Sums:
 
 
 def block_sums(g: np.ndarray, pilot: np.ndarray, axis: np.ndarray, scale: float, start: int) -> Sums:
-    """Sums of the gradients g [R, P] of replicates start, start + 1, ...; scale: the size of a gradient, for what counts as zero.
+    """Sums of the gradients g [R, P] of replicates start, start + 1, ...
 
-    A row left out, and a place before `start` or after the end in its round of 64 groups, is a row of zeros: it adds nothing.
+    scale: the size of a gradient; |g| < 1e-10 scale counts as a zero gradient. A row left out, and a place of the first
+    or last round of 64 groups that is not in the range, is a row of zeros: it adds nothing.
     """
     pilot, axis = _centre(pilot, axis)
     g = np.asarray(g, dtype=np.float64)
@@ -131,13 +133,13 @@ def fold(blocks: Iterable[Sums]) -> Sums:
 def recentre(sums: Sums, pilot: np.ndarray) -> Sums:
     """The same replicates around another pilot; exact for every sum, while `high` and `top` become upper bounds.
 
-    With c -> c + e, n and S the sums over all replicates, old values on the right (e as [P+1]: e and its projection on the axis):
+    With c -> c + e (as [P+1], e and its projection on the axis), n and S over all replicates, old values on the right:
     S1_b -= n_b e;  Q1_b += n_b |e|^2 - 2 e.S1_b;  S2 += n e^2 - 2 e S1;  S3 += 3 e^2 S1 - 3 e S2 - n e^3;
     S4 += 6 e^2 S2 - 4 e S3 - 4 e^3 S1 + n e^4;  M -> M + |e|;  top -> (sqrt(top) + |e|)^2.
     """
     pilot, axis = _centre(pilot, sums.axis)
     shift = pilot - sums.pilot
-    size = float(np.linalg.norm(shift))
+    square = np.sum(shift**2)
     e = np.append(shift, np.sum(shift * axis))
     n, s1, s2, s3 = sums.n.sum(), sums.s1.sum(0), sums.s2, sums.s3
     seen = np.arange(TOP) >= TOP - n  # the places of `top` that hold a replicate
@@ -146,13 +148,13 @@ def recentre(sums: Sums, pilot: np.ndarray) -> Sums:
         axis=axis,
         n=sums.n,
         s1=sums.s1 - sums.n[:, None] * e,
-        q1=sums.q1 + sums.n * size**2 - 2 * _along(sums.s1[:, :-1], shift),
+        q1=sums.q1 + sums.n * square - 2 * _along(sums.s1[:, :-1], shift),
         cos=sums.cos,
         s2=s2 + n * e**2 - 2 * e * s1,
         s3=s3 + 3 * e**2 * s1 - 3 * e * s2 - n * e**3,
         s4=sums.s4 + 6 * e**2 * s2 - 4 * e * s3 - 4 * e**3 * s1 + n * e**4,
         high=sums.high + np.abs(e),
-        top=np.where(seen, (np.sqrt(sums.top) + size) ** 2, 0.0),
+        top=np.where(seen, (np.sqrt(sums.top) + np.sqrt(square)) ** 2, 0.0),
         nonfinite=sums.nonfinite,
         zero=sums.zero,
         scale=sums.scale,
@@ -165,7 +167,7 @@ _CHECK = struct.Struct("<I")  # CRC-32 of all before it
 
 
 def to_bytes(sums: Sums) -> bytes:
-    """All of `sums`, exactly: equal bytes mean equal sums, bit for bit. A header, little-endian float64 arrays, a checksum."""
+    """All of `sums`, exactly: a header, little-endian float64 arrays, a checksum. Equal bytes mean equal bits."""
     header = _HEADER.pack(_MAGIC, len(sums.pilot), sums.nonfinite, sums.zero, sums.scale)
     arrays = [np.ascontiguousarray(getattr(sums, name), dtype="<f8").tobytes() for name in _shapes(len(sums.pilot))]
     data = b"".join([header, *arrays])
@@ -227,7 +229,7 @@ def _along(a: np.ndarray, direction: np.ndarray) -> np.ndarray:
 
 
 def _cosines(g: np.ndarray, axis: np.ndarray, scale: float, live: np.ndarray) -> tuple[np.ndarray, int]:
-    """cos(g, axis) of each row, from the raw g; 0 for a zero gradient and for a row left out; and the number of zero gradients."""
+    """cos(g, axis) of each row, from the raw g, 0 for a zero gradient and a row left out; number of zero gradients."""
     length = np.sqrt(_dot(g, g))
     some = (length >= ZERO * scale) & (length > 0)
     cos = np.divide(_along(g, axis), length, out=np.zeros(len(g)), where=some & live)

@@ -1,4 +1,4 @@
-"""Intervals and verdicts read from Sums: pure functions, each with its formula and its section of the statistics evidence.
+"""Intervals and verdicts read from Sums: pure functions, each with its formula and section of the evidence.
 
 Everything rests on one idea: a mean xbar = sum x_b / n of grouped sums x_b, over B groups, has the influences
 f_b = (x_b - n_b xbar) / n sqrt(B / (B-1)) and se^2 = sum f_b^2, with Student's t of B - 1 degrees.
@@ -69,7 +69,7 @@ class Rejections:
 
 @dataclass(frozen=True)
 class Verdict:
-    """tolerance: the norm of bias that `unbiased` excludes. bias_norm: what was shown is that no bias is above its high end.
+    """tolerance: the norm of bias that `unbiased` excludes. bias_norm: "no bias above its high end" is what was shown.
 
     replicates_needed: about how many would decide; None where the cell is decided or replicates are not what it lacks.
     Where there is no truth, tolerance is NaN and bias_norm None.
@@ -101,7 +101,7 @@ def standard_error(sums: Sums) -> np.ndarray:
 
 
 def kurtosis(sums: Sums) -> np.ndarray:
-    """[P]: n S4c / S2c^2 with central sums; 3 for a Gaussian, 0 (which no distribution has) where a coordinate is constant."""
+    """[P]: n S4c / S2c^2 with central sums; 0, which no distribution has, where a coordinate is constant."""
     events = _events(sums)[:-1]
     return np.divide(_count(sums), events, out=np.zeros(len(events)), where=events > 0)
 
@@ -204,8 +204,8 @@ def _errors(sums: Sums, truth_se: np.ndarray | float) -> np.ndarray:
 def total_variance(sums: Sums, alpha: float = 0.05) -> TotalVariance:
     """V = sum x_b / (n-1) with x_b = sum |g - m|^2; rel = se / xbar; interval V exp(+- t rel); effective number rel^-2.
 
-    Trusted where the effective number is at least 400 (of no fewer replicates), the Hill index at least 1.5, and every replicate
-    finite: one left out could hold anything. V = 0 to rounding is trusted from 10^4 replicates on. Section 1.
+    Trusted where the effective number is at least 400 (of no fewer replicates), the Hill index at least 1.5, and every
+    replicate finite: one left out could hold anything. V = 0 to rounding is trusted from 10^4 replicates. Section 1.
     """
     n, groups, tail, whole = _count(sums), _used(sums), tail_index(sums), sums.nonfinite == 0
     xbar, influence = _share(sums, _squares(sums, mean(sums)))
@@ -220,7 +220,7 @@ def total_variance(sums: Sums, alpha: float = 0.05) -> TotalVariance:
 
 
 def tail_index(sums: Sums) -> float:
-    """Hill index of |d|^2 over the 32 largest: 1 / mean log(top_i / top_33); infinite where no tail is seen. Section 1."""
+    """Hill index of the 32 largest |d|^2, 1 / mean log(top_i / top_33); infinite where no tail is seen. Section 1."""
     largest, next_one = sums.top[-32:], sums.top[-33]
     excess = float(np.log(largest / next_one).mean()) if next_one > 0 else 0.0
     return 1 / excess if excess > 0 else math.inf
@@ -230,7 +230,7 @@ def tail_index(sums: Sums) -> float:
 
 
 def mse(sums: Sums, truth: np.ndarray, alpha: float = 0.05) -> Interval:
-    """E |g - g*|^2 directly, x_b = Q1_b - 2 a.S1_b + n_b |a|^2 with a = g* - c; log interval, guarded as V is. Section 7."""
+    """E |g - g*|^2 directly: x_b = Q1_b - 2 a.S1_b + n_b |a|^2, a = g* - c; log interval, guarded as V. Section 7."""
     xbar, influence = _share(sums, np.maximum(_squares(sums, _vector(sums, truth)), 0.0))
     trusted = total_variance(sums).trusted
     if xbar == 0:
@@ -243,8 +243,8 @@ def snr(
 ) -> Interval:
     """|E g|^2 / V. With an exact truth |g*|^2 / V, whose interval is that of V inverted. Section 7.
 
-    Without truth |E g| is the debiased norm of the mean, and with a truth of standard error se* that of the truth; then the
-    intervals of numerator and V have alpha / 2 each. (The naive |m|^2 / V is too large by V / n.)
+    Without truth |E g| is the debiased norm of the mean, and with a truth of standard error se* that of the truth; then
+    the intervals of numerator and V have alpha / 2 each. (The naive |m|^2 / V is too large by 1 / n.)
     """
     if truth is None:
         signal, part = bias_norm(sums, np.zeros(len(sums.pilot)), 0.0, alpha / 2), alpha / 2
@@ -285,7 +285,7 @@ def cosine(sums: Sums, alpha: float = 0.05) -> Interval:
 
 @dataclass(frozen=True)
 class _Deviations:
-    """[P+1] each: b = m - g*, its standard error with the truth's, R the largest deviation; seen: whether any was (rule c)."""
+    """[P+1] each: b = m - g*, its standard error with the truth's, R = largest deviation; seen: not none (rule c)."""
 
     b: np.ndarray
     se: np.ndarray
@@ -298,8 +298,9 @@ def z_scores(
 ) -> np.ndarray:
     """[P+1]: z of each coordinate and of the truth's direction, with the sign of b = m - g*. Section 2.
 
-    z solves |b| = z se + 2 R z^2 / (3n), R = M + |m - c| the largest deviation seen: the worst skewness the data allow. It is 0
-    where it cannot reject: rule a, a coordinate that varies and has fewer than 30 effective events; rule c, below.
+    z solves |b| = z se + 2 R z^2 / (3n), R = M + |m - c| the largest deviation seen: the worst skewness the data allow.
+    It is 0 where it cannot reject: by rule a, a coordinate that varies and has fewer than 30 effective events; by rule
+    c, every coordinate, where all were constant for less than 10^4 replicates.
     rounding: of the size of a gradient; 1e-5 for float32.
     """
     found = _deviations(sums, _vector(sums, truth), truth_se, rounding)
@@ -311,8 +312,8 @@ def z_scores(
 def bias_p(sums: Sums, truth: np.ndarray, truth_se: np.ndarray | float = 0.0, rounding: float = ROUNDING) -> float:
     """p-value of "unbiased": p_j = 2 Phi(-|z_j|), Bonferroni over P coordinates and the truth's direction. Section 2.
 
-    Where V is not trusted (rule b), p_j = 2 exp(-L) of the empirical Bernstein bound |b| = se sqrt(2 L) + 14/3 R L / n instead;
-    rule a then falls, which under infinite variance would let no bias be seen. Rule c: 1 where nothing may have been seen yet.
+    Where V is not trusted (rule b), p_j = 2 exp(-L) of the empirical Bernstein bound |b| = se sqrt(2 L) + 14/3 R L / n
+    instead of z and rule a, which under infinite variance would let no bias be seen. 1 where rule c forbids.
     Correction over the cells of a run (`holm`) is the caller's.
     """
     from scipy.special import ndtr
@@ -332,8 +333,8 @@ def bias_p(sums: Sums, truth: np.ndarray, truth_se: np.ndarray | float = 0.0, ro
 def _deviations(sums: Sums, truth: np.ndarray, truth_se: np.ndarray | float, rounding: float) -> _Deviations:
     """se^2 = s^2 / n + se*^2 + floor^2: the floor keeps rounding of a constant coordinate from being an infinite z.
 
-    A constant coordinate has the largest R of all. Rule c: where all are constant it takes 10^4 replicates, for an event of
-    probability p is missed with probability e^{-np}.
+    A constant coordinate has the largest R of all. Rule c: where all are constant it takes 10^4 replicates, for an
+    event of probability p is missed with probability e^{-np}.
     """
     n = _count(sums)
     e, se = truth - sums.pilot, _errors(sums, truth_se)
@@ -350,7 +351,7 @@ def _deviations(sums: Sums, truth: np.ndarray, truth_se: np.ndarray | float, rou
 
 
 def holm(p_values: Sequence[float] | np.ndarray, level: float = 0.01) -> Rejections:
-    """Holm's step-down: the i-th smallest of m p-values rejects if all before it do and p <= level / (m - i), i = 0, 1, ...
+    """Holm's step-down: p-value i = 0, 1, ... of m, ascending, rejects if all before it do and p <= level / (m - i).
 
     `level` of a p-value that does not reject: the one it would have had to meet.
     """
@@ -372,7 +373,7 @@ def holm(p_values: Sequence[float] | np.ndarray, level: float = 0.01) -> Rejecti
 
 @dataclass(frozen=True)
 class Noise:
-    """Of the covariance C of the mean: total = tr C, squared = tr C^2, along = the variance in the one direction kept apart."""
+    """Of the covariance C of the mean: total = tr C, squared = tr C^2, along = variance of the direction kept apart."""
 
     total: float
     squared: float
@@ -380,10 +381,10 @@ class Noise:
 
 
 def bias_norm(sums: Sums, truth: np.ndarray, truth_se: np.ndarray | float = 0.0, alpha: float = 0.05) -> Interval:
-    """|b| = |m - g*| with the noise floor removed, sqrt(max(x - t1, 0)), x = |m - g*|^2, t1 = V / n + sum se*^2. Section 3.
+    """|b| without the noise floor, sqrt(max(x - t1, 0)), x = |m - g*|^2, t1 = V / n + sum se*^2. Section 3.
 
-    Interval: x ~ (beta + sqrt(lam) Z)^2 + a chi2_nu, one direction plus a gamma. No high end where V is not trusted, and
-    no low end either where it is the tail index that is too small: t1 is then too small as well.
+    Interval: x ~ (beta + sqrt(lam) Z)^2 + a chi2_nu, one direction plus a gamma. No high end where V is not trusted,
+    and no low end either where it is the tail index that is too small: t1 is then too small as well.
     """
     b = mean(sums) - _vector(sums, truth)
     x = float(np.sum(b**2))
@@ -426,7 +427,7 @@ def _high_end(x: float, lam: float, t2: float, alpha: float) -> float:
 
 
 def _below(x: float, beta: float, lam: float, t2: float) -> float:
-    """P((beta + sqrt(lam) Z)^2 + a chi2_nu <= x) for t1 = 1: a = (t2 - lam^2) / (1 - lam), nu = (1 - lam)^2 / (t2 - lam^2)."""
+    """P((beta + sqrt(lam) Z)^2 + a chi2_nu <= x), t1 = 1: a = (t2 - lam^2) / (1 - lam), nu = (1 - lam) / a."""
     from scipy.special import gammainc, ndtr
 
     s, r, rest = math.sqrt(lam), math.sqrt(x), 1 - lam
@@ -450,7 +451,7 @@ def _quadrature() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _noise(sums: Sums, direction: np.ndarray) -> Noise:
-    """Traces of C from the group means; lam = min(t1, max(b' S b, top, t2 / t1)), b the unit vector `direction`. Section 3.
+    """Traces of C from the group means; lam = min(t1, max(b' S b, top, t2 / t1)) for a unit vector b. Section 3.
 
     X_b = (S1_b - n_b S1 / n) / n sqrt(B / (B-1)), S = X'X (or XX', which has the same eigenvalues), N = B - 1:
     t2 = N^2 / ((N+2)(N-1)) (|S|_F^2 - (tr S)^2 / N) within [t1^2 / P, t1^2];  top = e1 - (tr S - e1) / (N-1).
@@ -492,10 +493,10 @@ def verdict(
 ) -> Verdict:
     """The word for one cell; `rejected`: whether Holm over the cells of the run rejected its `bias_p`. Section 4.
 
-    In this order: `no-truth`. `biased`, if rejected: the test counts the truth's error. `unbiased`, if V is trusted and the high
-    end of |bias| is below the tolerance, or if the gradient is constant and equal to an exact truth to rounding.
-    `truth-limited`, if V is trusted and sum se*^2 is more than half of t1 (more replicates narrow the interval by less than
-    sqrt 2) or no number of replicates can reach the tolerance. Else `undecided`.
+    The first that holds: `no-truth`. `biased`: rejected; the test counts the truth's error. `unbiased`: V is trusted
+    and the high end of |bias| is below the tolerance, or the gradient is constant and equals an exact truth to rounding.
+    `truth-limited`: V is trusted, and sum se*^2 is more than half of t1 (more replicates narrow the interval by less
+    than sqrt 2) or no number of replicates can reach the tolerance. `undecided`.
     """
     if truth is None:
         return Verdict("no-truth", math.nan, None, None)
@@ -531,10 +532,10 @@ def replicates_needed(
     alpha: float = 0.05,
     power: float = 0.9,
 ) -> float:
-    """About how many replicates the verdict `unbiased` takes for an unbiased estimator; infinite if no number will do. Section 4.
+    """About how many replicates the verdict `unbiased` takes without bias; infinite if no number will do. Section 4.
 
-    The larger of 1.3 N_unbiased, V h^2 / N + h^2 sum se*^2 = tolerance^2, with h the high end of |bias| in units of sqrt(t1) when x
-    is at the `power` quantile of chi2_nu / nu, nu = t1^2 / t2; and N_tail = 400 n / effective number.
+    The larger of 1.3 N, where h^2 (V / N + sum se*^2) = tolerance^2, and of N_tail = 400 n / effective number; h is the
+    high end of |bias| in units of sqrt(t1) when x is at the `power` quantile of chi2_nu / nu, nu = t1^2 / t2.
     """
     from scipy.special import gammaincinv
 
@@ -586,7 +587,7 @@ def work_ratio(variances: VarianceRatio | Interval, seconds: Interval) -> Interv
 
 
 def median_interval(rounds: Sequence[float] | np.ndarray, alpha: float = 0.05) -> Interval:
-    """Median of R rounds and the order statistics x_(k+1), x_(R-k), k largest with 2 P(Bin(R, 1/2) <= k) <= alpha. Section 8.
+    """Median of R rounds, from x_(k+1) to x_(R-k), k largest with 2 P(Bin(R, 1/2) <= k) <= alpha. Section 8.
 
     Infinite ends where there is no such k: 6 rounds are the fewest for 95%.
     """

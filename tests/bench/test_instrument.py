@@ -1,8 +1,8 @@
 """The statistics as an instrument: coverage of its intervals, false alarms and power of its bias test, and its guards.
 
-Gradients come from laws whose mean, variance, cosine and skewness are known exactly: a table of gradients with probabilities.
-A rate is compared with its nominal value by the exact binomial test at RISK = 1e-4: so often would an instrument with just that
-rate fail one comparison (seeds are fixed: a passing test stays so). A rate that may only be lower is tested on one side.
+Gradients come from laws of which everything is known exactly: a table of gradients with probabilities. A rate is
+compared with its nominal value by the exact binomial test at RISK = 1e-4: so often would an instrument with just that
+rate fail one comparison (seeds are fixed: a passing test stays so). A rate that may be lower is tested on one side.
 Each kind of test is shown to fail on an instrument that is wrong on purpose.
 """
 
@@ -123,7 +123,7 @@ def disarm(size: int = 6) -> Law:
 
 @cache
 def exponential_cost() -> Law:
-    """exp(x/2) x for x ~ N(0, 1), on a fine grid cut at 6.5: the score function of a Gaussian under an exponential cost."""
+    """exp(x/2) x for x ~ N(0, 1), on a fine grid cut at 6.5: the score function under an exponential cost."""
     x = np.linspace(-6.5, 6.5, 20_001)
     probability = stats.norm.pdf(x)
     return Law((np.exp(0.5 * x) * x)[:, None], probability / probability.sum())
@@ -145,7 +145,7 @@ LAWS: dict[str, Callable[[], Law]] = {
 
 
 def heavy(replicates: int, noise: np.random.Generator) -> np.ndarray:
-    """A Pareto variable of index 1.56 and a constant times its square root: infinite variance, skewed; means 2.7857 and 1.4717."""
+    """A Pareto variable of index 1.56, of infinite variance, and its square root."""
     x = noise.random(replicates) ** (-1 / 1.56)
     return np.column_stack([x, np.sqrt(x)])
 
@@ -154,7 +154,7 @@ HEAVY_MEAN = np.array([1.56 / 0.56, 3.12 / 2.12])
 
 
 def sumo(replicates: int, noise: np.random.Generator) -> np.ndarray:
-    """Two random walks of length T, P(T >= k) = 1/k, ended at 4096: a randomly truncated sum, as near to infinite variance."""
+    """Two random walks of length T, P(T >= k) = 1/k, ended at 4096: a sum truncated at random."""
     length = np.minimum(np.floor(1 / noise.random(replicates)), 4096)
     return 1 + noise.normal(size=(replicates, 2)) * np.sqrt(length)[:, None]
 
@@ -285,7 +285,7 @@ def test_coverage_of_the_norm_with_a_truth_that_is_measured() -> None:
 
 
 def test_unbiased_is_rarely_said_at_the_tolerance_and_often_far_below() -> None:
-    """At the replicates asked for: at most 2.5% with a bias just above the tolerance, in the worst direction; 80% without bias."""
+    """At the replicates asked for: at most 2.5% with a bias above the tolerance, worst direction; 80% without bias."""
     table = np.array(list(product([0.6, 1.4], repeat=4)))
     law, trials, noise = Law(table, np.full(16, 1 / 16)), 150, np.random.default_rng(3)
     needed = statistics.replicates_needed(law.sums(4096, noise), statistics.tolerance(law.sums(4096, noise), law.truth))
@@ -332,7 +332,7 @@ def test_families_of_unbiased_cells_raise_no_more_false_alarms_than_stated() -> 
 
 
 def test_looks_at_doublings_share_one_level() -> None:
-    """min over looks of (j+1)(j+2) p_j, n = 1024 .. 32 768, at 5%; looking with fixed levels alarms more often than that."""
+    """min over looks of (j+1)(j+2) p_j, n = 1024 .. 32 768, at 5%; looking with fixed levels alarms more often."""
     law, trials, noise, shared, fixed = disarm(), 150, np.random.default_rng(13), 0, 0
     for _ in range(trials):
         pilot = law.table[law.states((256,), noise)].mean(0)
@@ -351,7 +351,7 @@ def test_looks_at_doublings_share_one_level() -> None:
 
 
 def replicates_for(law: Law, factor: float, level: float, power: float) -> int:
-    """n at which |b| = z se + 2 R z^2 / (3n) for z = z_level + z_power, over the coordinate or direction that shows it first."""
+    """n at which |b| = z se + 2 R z^2 / (3n) for z = z_level + z_power, of the coordinate that shows it first."""
     tests = len(law.truth) + 1
     along = np.column_stack([law.table, law.table @ law.axis])
     centre = np.append(law.truth, law.truth @ law.axis)
@@ -366,7 +366,7 @@ def replicates_for(law: Law, factor: float, level: float, power: float) -> int:
 
 @pytest.mark.parametrize(("name", "factor"), [("rloo", 0.95), ("disarm", 0.95), ("exponential cost", 0.9)])
 def test_a_factor_on_the_gradient_is_flagged_with_the_stated_power(name: str, factor: float) -> None:
-    """At the level that Holm leaves one of 100 cells: power 90% at the n of the formula, and far less at an eighth of it."""
+    """At the level that Holm leaves one of 100 cells: 90% at the n of the formula, far less at an eighth of it."""
     law, trials, noise = LAWS[name](), 60, np.random.default_rng(17)
     n = 64 * math.ceil(replicates_for(law, factor, 1e-4, 0.9) / 64)
     assert n < 150_000
@@ -390,7 +390,7 @@ def test_a_five_percent_bug_is_never_certified(name: str) -> None:
 
 @pytest.mark.parametrize("make", [heavy, sumo])
 def test_infinite_variance_is_not_trusted_and_not_certified(make: Callable[..., np.ndarray]) -> None:
-    """At most 2% trusted; never `unbiased`, never an alarm. Without the tail index and the effective number all would be."""
+    """At most 2% trusted; never `unbiased`, never an alarm."""
     truth = HEAVY_MEAN if make is heavy else np.ones(2)
     noise, trials, trusted = np.random.default_rng(23), 60, 0
     for _ in range(trials):
@@ -410,14 +410,14 @@ def test_guards_are_what_keeps_infinite_variance_out(monkeypatch: pytest.MonkeyP
 
 
 def test_a_known_bias_under_infinite_variance_is_still_seen() -> None:
-    """Half the truth, by the empirical Bernstein form; rule a would hide it, for there are never 30 effective events."""
+    """Half the truth, by the empirical Bernstein form; rule a would hide it: there are never 30 effective events."""
     noise, trials = np.random.default_rng(29), 20
     found = [cell(0.5 * heavy(16_384, noise), 0.5 * heavy(256, noise).mean(0), HEAVY_MEAN) for _ in range(trials)]
     assert sum(statistics.bias_p(s, HEAVY_MEAN) < 1e-4 for s in found) >= 0.8 * trials
 
 
 def test_a_narrow_interval_of_a_heavy_tail_is_seldom_printed_and_wrong() -> None:
-    """Lognormal with sigma 1.5, kurtosis 10^4: the low end holds, and a high end that misses is printed in at most 5%."""
+    """Lognormal with sigma 1.5, kurtosis 10^4: the low end holds, and a high end that misses is printed in 5%."""
     noise, trials, low, wrong = np.random.default_rng(31), 150, 0, 0
     v, mean = math.exp(2.25) * (math.exp(2.25) - 1), np.full(1, math.exp(1.125))
     for _ in range(trials):
@@ -433,7 +433,7 @@ def test_a_narrow_interval_of_a_heavy_tail_is_seldom_printed_and_wrong() -> None
 
 
 def test_coverage_of_the_variance_ratio_on_the_same_noise() -> None:
-    """REINFORCE and RLOO on the same pairs, whose group variances are negatively correlated: unpaired would not be conservative."""
+    """REINFORCE and RLOO on the same pairs: their group variances may be negatively correlated."""
     a, b, trials, noise = reinforce_two(), rloo(), 400, np.random.default_rng(37)
     hits = 0
     for _ in range(trials):

@@ -72,7 +72,7 @@ def test_float32_gradients_are_summed_in_float64() -> None:
 
 
 @given(cuts=st.lists(st.integers(0, 700), max_size=6), size=st.integers(1, 4), seed=st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 def test_any_split_folds_to_one_pass(cuts: list[int], size: int, seed: int) -> None:
     g = gradients(700, size, seed)
     pilot, axis = g[:50].mean(0), unit(size)
@@ -83,18 +83,28 @@ def test_any_split_folds_to_one_pass(cuts: list[int], size: int, seed: int) -> N
     assert_close(merge(empty(pilot, axis), fold(reversed(parts))), whole)
 
 
-@given(moves=st.lists(st.floats(-3, 3), min_size=1, max_size=3), size=st.integers(1, 4), seed=st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
-def test_recentring_is_exact(moves: list[float], size: int, seed: int) -> None:
-    g = gradients(300, size, seed)
-    axis = unit(size)
-    found = block_sums(g, g.mean(0), axis, 1.0, 0)
+@given(moves=st.lists(st.integers(-9, 9), min_size=1, max_size=4), size=st.integers(1, 4), seed=st.integers(0, 99))
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_recentring_is_exact(moves: list[int], size: int, seed: int) -> None:
+    """Whole numbers along an axis of the coordinates: every sum is a whole number below 2^53, and equal to the last
+    bit.
+    """
+    g = np.round(gradients(300, size, seed))
+    start, axis = np.round(g.mean(0)), np.eye(size)[0]
+    found = block_sums(g, start, axis, 1.0, 0)
     for move in moves:
-        found = recentre(found, g.mean(0) + move * np.arange(1, size + 1))
+        found = recentre(found, start + move * np.arange(1, size + 1))
     wanted = block_sums(g, found.pilot, axis, 1.0, 0)
-    assert_close(found, wanted, 1e-11, only=(*GROUPED, "s2", "s3", "s4"))
-    assert np.all(found.high >= wanted.high * (1 - 1e-12))
+    for name in (*GROUPED, "s2", "s3", "s4"):
+        assert np.array_equal(getattr(found, name), getattr(wanted, name)), name
+    assert np.all(found.high >= wanted.high)
     assert np.all(found.top >= wanted.top * (1 - 1e-12))
+
+
+def test_recentring_projects_on_the_axis() -> None:
+    g, pilot = gradients(300, 3), np.array([0.4, 2.0, 1.5])
+    found = recentre(block_sums(g, g.mean(0), unit(3), 1.0, 0), pilot)
+    assert_close(found, block_sums(g, pilot, unit(3), 1.0, 0), only=(*GROUPED, "s2", "s3", "s4"))
 
 
 def test_recentred_zeros_stay_an_upper_bound() -> None:
@@ -105,7 +115,7 @@ def test_recentred_zeros_stay_an_upper_bound() -> None:
 
 
 @given(replicates=st.integers(0, 200), size=st.integers(1, 4), start=st.integers(0, 10**9), seed=st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, derandomize=True)
 def test_bytes_round_trip(replicates: int, size: int, start: int, seed: int) -> None:
     g = gradients(replicates, size, seed)
     g[::7] = np.nan
@@ -121,7 +131,7 @@ def test_bytes_round_trip(replicates: int, size: int, start: int, seed: int) -> 
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 def test_damaged_bytes_are_refused_in_a_sentence(data: st.DataObject) -> None:
     whole = to_bytes(block_sums(gradients(64, 2), np.zeros(2), unit(2), 1.0, 0))
     damage = data.draw(st.sampled_from(["cut", "flip", "more", "other"]))
@@ -146,13 +156,16 @@ def test_rows_that_are_not_finite_are_counted_and_left_out() -> None:
     keep = np.setdiff1d(np.arange(192), bad)
     wanted = fold([block_sums(g[r : r + 1], pilot, axis, 1.0, int(r)) for r in keep])
     assert found.nonfinite == 4
+    assert merge(found, found).nonfinite == 8
     assert found.n.sum() == 188
     assert found.n[5] == 2
     assert_close(found, wanted)
 
 
 def test_rounding_noise_is_a_zero_gradient() -> None:
-    """A DisARM gradient that should be 0 and is 1e-18 has no direction; found through the pilot it would have cosine of order 1."""
+    """A DisARM gradient that should be 0 and is 1e-18 has no direction; found through the pilot it would have cosine of
+    order 1.
+    """
     g = np.array([[1e-18, -2e-18], [3.0, 4.0], [0.0, 0.0], [1e-9, 0.0]])
     found = block_sums(g, np.array([0.7, 0.1]), np.array([0.6, 0.8]), 1.0, 0)
     assert found.zero == 2
