@@ -494,7 +494,7 @@ def verdict(
     """The word for one cell; `rejected`: whether Holm over the cells of the run rejected its `bias_p`. Section 4.
 
     The first that holds: `no-truth`. `biased`: rejected; the test counts the truth's error. `unbiased`: V is trusted
-    and the high end of |bias| is below the tolerance, or the gradient is constant and equals an exact truth to rounding.
+    and the high end of |bias| is below the tolerance, or the gradient is constant and equals an exact truth.
     `truth-limited`: V is trusted, and sum se*^2 is more than half of t1 (more replicates narrow the interval by less
     than sqrt 2) or no number of replicates can reach the tolerance. `undecided`.
     """
