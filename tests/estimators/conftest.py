@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.evaluate import Count, gradients, learn, prepare
+from bench.measure import pinned
 from estimators.base import Estimator
 from problems.base import Problem
 from problems.families.bernoulli import Bernoulli
@@ -70,6 +71,13 @@ class Agreement:
     def allowed(self) -> float:
         """What z passes with probability at most ERROR_RATE where there is no bias: Bonferroni over the coordinates."""
         return NormalDist().inv_cdf(1 - ERROR_RATE / (2 * self.truth.numel()))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small tensors are slower on several threads than on one."""
+    with pinned(1):
+        yield
 
 
 @pytest.fixture(scope="session")
