@@ -21,12 +21,14 @@ def slope(noncentrality: float, D: int, K: int, nodes: int) -> float:
 
     The inner integral is a Gauss-Legendre sum in s = sqrt(y), which is within 10 of sqrt(D + lam) but for exp(-TAIL) of its mass;
     the outer one is a trapezoid sum, whose error is exponentially small as its integrand falls off exponentially on both sides.
+    Both sum 1 - phi, so that rounding does not grow with K.
     """
     s, width = legendre(max(0.0, math.sqrt(D + noncentrality) - 10), math.sqrt(D + 2 + noncentrality) + 10, nodes)
     tau = _tau(noncentrality, D, nodes)
-    kernel = np.exp(-np.exp(tau[:, None] - s * s / 6))
-    phi, phi_above = (kernel @ (width * density(s, noncentrality, degrees)) for degrees in (D, D + 2))
-    return float(-(tau[1] - tau[0]) * np.sum(K * phi ** (K - 1) * (phi_above - phi) / 2))
+    kernel = -np.expm1(-np.exp(tau[:, None] - s * s / 6))
+    rest, rest_above = (kernel @ (width * density(s, noncentrality, degrees)) for degrees in (D, D + 2))
+    power = np.exp((K - 1) * np.log1p(-np.minimum(rest, 1 - 1e-15)))
+    return float(-(tau[1] - tau[0]) * np.sum(K * power * (rest - rest_above) / 2))
 
 
 def _tau(noncentrality: float, D: int, nodes: int) -> np.ndarray:

@@ -19,21 +19,10 @@ from problems.families.normal import Normal
 from problems.objectives import Elbo, Expectation, ImportanceWeighted, InclusiveKL, LogMarginal, Objective, Renyi
 from problems.truth import MOST_STATES, Truth, by_quadrature, exactly, gauss_hermite, terms, true_gradient
 
-H = 1e-5
-CLOSE = 1e-8  # central differences: H^2 of truncation and 1e-16 / H of rounding
+CLOSE = 1e-8
 
 Floats = Sequence[float]
-
-
-def differences(L: Callable[[list[float]], float], at: Floats) -> Tensor:
-    """The gradient of L by central differences."""
-    found = []
-    for i in range(len(at)):
-        up, down = list(at), list(at)
-        up[i] += H
-        down[i] -= H
-        found.append((L(up) - L(down)) / (2 * H))
-    return torch.tensor(found, dtype=torch.float64)
+Differences = Callable[..., Tensor]
 
 
 def log_bernoulli(x: Floats, logits: Floats) -> float:
@@ -88,7 +77,7 @@ SUMS: dict[str, tuple[Objective, int, Callable[[Floats], float], bool]] = {
 
 
 @pytest.mark.parametrize("name", SUMS)
-def test_enumeration_of_every_draw(name: str) -> None:
+def test_enumeration_of_every_draw(name: str, differences: Differences) -> None:
     objective, K, value, ratio = SUMS[name]
 
     def L(theta: list[float]) -> float:
@@ -153,7 +142,7 @@ AMORTISED = Problem(
 
 
 @pytest.mark.parametrize("K", [1, 2])
-def test_enumeration_sums_over_the_data_and_ends_with_the_model(K: int) -> None:
+def test_enumeration_sums_over_the_data_and_ends_with_the_model(K: int, differences: Differences) -> None:
     def L(weights: list[float]) -> float:
         w, m = weights[:4], weights[4:]
 
@@ -182,7 +171,7 @@ def test_minibatches_have_the_truth_of_all_the_data() -> None:
     assert torch.equal(whole.gradient, batched.gradient)
 
 
-def test_log_marginal_is_of_the_model_alone() -> None:
+def test_log_marginal_is_of_the_model_alone(differences: Differences) -> None:
     def L(m: list[float]) -> float:
         return sum(math.log(sum(math.exp(plain_joint(x, m, row)) for x in PAIRS)) for row in ROWS)
 
@@ -192,7 +181,7 @@ def test_log_marginal_is_of_the_model_alone() -> None:
     torch.testing.assert_close(truth.gradient[4:], differences(L, MODEL), rtol=0, atol=CLOSE)
 
 
-def test_inclusive_kl_is_cross_entropy_under_the_posterior() -> None:
+def test_inclusive_kl_is_cross_entropy_under_the_posterior(differences: Differences) -> None:
     def L(w: list[float]) -> float:
         total = 0.0
         for row in ROWS:
@@ -206,7 +195,7 @@ def test_inclusive_kl_is_cross_entropy_under_the_posterior() -> None:
     torch.testing.assert_close(truth.gradient[:4], differences(L, WEIGHTS), rtol=0, atol=CLOSE)
 
 
-def test_layers_that_read_the_data() -> None:
+def test_layers_that_read_the_data(differences: Differences) -> None:
     def lower(w: Tensor, earlier: list[Tensor], data: Tensor) -> Tensor:
         return data @ w[:2].reshape(2, 1)
 
@@ -230,7 +219,7 @@ def test_layers_that_read_the_data() -> None:
     torch.testing.assert_close(truth.gradient, differences(L, WEIGHTS + MODEL), rtol=0, atol=CLOSE)
 
 
-def test_categories() -> None:
+def test_categories(differences: Differences) -> None:
     theta = [0.1, 0.5, -0.4, 0.3, -0.2, 0.6]
     table = [[1.0, -0.4, 0.3], [0.2, 0.9, -1.0]]
 

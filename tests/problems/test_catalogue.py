@@ -1,0 +1,116 @@
+"""What holds for every problem of the registry: points, dtype, scalar form, and an estimator that reaches its truth."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from bench.evaluate import gradients, prepare
+from estimators.base import size_of
+from estimators.importance_weighted import iwae_score
+from estimators.noise import addressed
+from estimators.score_function import rloo
+from problems import PROBLEMS
+from problems.base import Point, Problem
+from problems.truth import true_gradient
+
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    *[(name, {}) for name in PROBLEMS],
+    ("shared_logit_toy", {"form": "categorical"}),
+    ("quadratic", {"family": "categorical"}),
+    ("gaussian_cost", {"cost": "exp"}),
+    ("gaussian_cost", {"cost": "cos", "dim": 2}),
+    ("gamma_cost", {"cost": "moment"}),
+    ("gamma_cost", {"cost": "log", "dim": 2}),
+    ("poisson_cost", {"cost": "exp", "dim": 2}),
+    ("tiny_sbn", {"layers": 2, "hidden": 4}),
+]
+SMALLER = {"sbn": {"hidden": 3, "data": 6, "batch": 3}, "bayes_logreg": {"data": 40}}
+SAMPLED = [("mixture", {"samples": 2}), ("linear_gaussian", {"dim": 3, "samples": 4})]
+
+
+def named(variants: list[tuple[str, dict[str, Any]]]) -> list[Any]:
+    return [pytest.param(name, s, id=f"{name}[{','.join(f'{k}={v}' for k, v in s.items())}]") for name, s in variants]
+
+
+def drawn(problem: Problem, points: int = 2, replicates: int = 3) -> Tensor:
+    """Samples of q `[K, R, (B,) *event]`, all the data."""
+    size = size_of(problem)
+    rows = range(problem.rows) if problem.rows else None
+    [noise] = size.family.noise(size)
+    values = addressed(noise._replace(front=(points,)), 1, 0, 0, range(replicates), rows, torch.float64)
+    return problem.bind(problem.site_parameters(problem.theta)).sample(values)
+
+
+@pytest.mark.parametrize(("name", "settings"), named(VARIANTS))
+def test_f_follows_the_dtype_of_x(name: str, settings: dict[str, Any]) -> None:
+    problem = PROBLEMS[name](**settings)
+    x = drawn(problem)
+    axes = problem.bind(problem.site_parameters(problem.theta)).event_axes
+    fx = problem.value(x)
+    assert fx.shape == (*x.shape[: x.ndim - axes], *([] if problem.parts is None else [len(problem.parts)]))
+    assert fx.dtype == torch.float64
+    model = None if problem.model is None else problem.model.float()
+    data = None if problem.data is None else problem.data.float()
+    single = problem.value(x.float(), model, data)
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single.double(), fx, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "settings"), named(VARIANTS))
+def test_points_and_settings(name: str, settings: dict[str, Any]) -> None:
+    problem = PROBLEMS[name](**settings)
+    assert problem.name == name
+    assert problem.settings == {**PROBLEMS.settings(name), **settings}
+    assert PROBLEMS.summary(name)
+    assert "init" in problem.point_names()
+    for point in problem.points:
+        there = problem.at(point)
+        assert isinstance(problem.points[point], Point)
+        assert there.theta.shape == problem.theta.shape
+        assert there.theta.dtype == torch.float64
+        assert there.theta.isfinite().all()
+        assert (there.model is None) == (problem.model is None)
+    assert torch.equal(problem.at("init").theta, problem.theta)
+
+
+@pytest.mark.parametrize(("name", "settings"), named(VARIANTS))
+def test_derivatives_that_are_offered_exist(name: str, settings: dict[str, Any]) -> None:
+    problem = PROBLEMS[name](**settings)
+    if problem.smooth:
+        x = drawn(problem, 1, 1).requires_grad_()
+        (df,) = torch.autograd.grad(problem.value(x).sum(), x, create_graph=True)
+        assert df.isfinite().all()
+        if problem.smooth > 1 and df.requires_grad:
+            assert torch.autograd.grad(df.sum(), x)[0].isfinite().all()
+
+
+@pytest.mark.parametrize(("name", "settings"), named(VARIANTS))
+def test_scalar_form_is_f(name: str, settings: dict[str, Any]) -> None:
+    """In plain Python on lists, and compiled by numba on arrays."""
+    problem = PROBLEMS[name](**settings)
+    if problem.scalar_f is not None:
+        x = drawn(problem)[0]
+        wanted = problem.value(x).tolist()
+        assert [problem.scalar_f(point) for point in x.tolist()] == pytest.approx(wanted, rel=1e-12)
+        compiled = numba.njit(problem.scalar_f)
+        assert [compiled(np.ascontiguousarray(point)) for point in x.numpy()] == pytest.approx(wanted, rel=1e-12)
+
+
+@pytest.mark.parametrize(("name", "settings"), named(VARIANTS + SAMPLED))
+def test_an_unbiased_estimator_reaches_the_truth(name: str, settings: dict[str, Any]) -> None:
+    """RLOO, or for bounds of several draws the score function of the bound: |z| < 5.5 in every coordinate of 2,048 replicates."""
+    problem = PROBLEMS[name](**(SMALLER.get(name, {}) | settings))
+    if (truth := true_gradient(problem)) is None:
+        pytest.skip("no truth is stored for it")
+    estimator = rloo(4) if problem.objective.samples == 1 else iwae_score()
+    g = gradients(prepare(estimator, problem), range(2048))
+    se = g.std(0) / math.sqrt(len(g))
+    z = (g.mean(0) - truth.gradient) / torch.hypot(se, truth.se).clamp(min=1e-12)
+    assert float(z.abs().max()) < 5.5

@@ -1,0 +1,77 @@
+"""The mixture's ELBO and bounds, component by component in plain Python."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from problems.mixture import SPREAD, draws, mixture
+from problems.truth import true_gradient
+
+C, F, N = 3, 2, 4
+
+
+def softmax(values: list[float]) -> list[float]:
+    total = sum(math.exp(v) for v in values)
+    return [math.exp(v) / total for v in values]
+
+
+@pytest.mark.parametrize("K", [1, 2])
+def test_truth_is_the_sum_over_components(K: int, differences: Callable[..., Tensor]) -> None:
+    problem = mixture(categories=C, dim=F, data=N, samples=K)
+    assert problem.data is not None
+    assert problem.model is not None
+    rows = problem.data.tolist()
+
+    def L(weights: list[float]) -> float:
+        theta, means, w = weights[: (F + 1) * C], weights[(F + 1) * C : -C], softmax(weights[-C:])
+        total = 0.0
+        for x in rows:
+            q = softmax([sum(x[i] * theta[i * C + c] for i in range(F)) + theta[F * C + c] for c in range(C)])
+            log_w = [
+                math.log(w[c])
+                - sum((x[i] - means[c * F + i]) ** 2 + math.log(2 * math.pi) for i in range(F)) / 2
+                - math.log(q[c])
+                for c in range(C)
+            ]
+            for draw in itertools.product(range(C), repeat=K):
+                average = sum(math.exp(log_w[c]) for c in draw) / K
+                total += math.prod(q[c] for c in draw) * math.log(average)
+        return total
+
+    truth = true_gradient(problem)
+    assert truth is not None
+    assert truth.tier == "enumeration"
+    wanted = differences(L, torch.cat([problem.theta, problem.model]).tolist())
+    torch.testing.assert_close(truth.gradient, wanted, rtol=0, atol=1e-7)
+
+
+def test_data_come_from_the_stated_mixture() -> None:
+    """4,000 draws: each component's mean within 5 standard errors of the rest of the statement, unit scale within 5%."""
+    x, component = draws(3, 2, 4000)
+    centres = torch.stack([x[component == c].mean(0) for c in range(3)])
+    residual = x - centres[component]
+    assert float(residual.std()) == pytest.approx(1, rel=0.05)
+    shares = torch.bincount(component, minlength=3) / 4000
+    assert float((shares - 1 / 3).abs().max()) < 5 * math.sqrt(2 / 9 / 4000)
+    assert 0.2 * SPREAD < float(centres.std()) < 2 * SPREAD
+    assert torch.equal(draws(3, 2, 4000)[0], x)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"categories": 1}, r"mixture\[categories=1\]: categories must be at least 2"),
+        ({"dim": 0}, r"mixture\[dim=0\]: dim must be at least 1"),
+        ({"data": 0}, r"mixture\[data=0\]: data must be at least 1"),
+        ({"samples": 0}, r"mixture\[samples=0\]: samples must be at least 1"),
+    ],
+)
+def test_settings_it_cannot_take(settings: dict, sentence: str) -> None:
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        mixture(**settings)

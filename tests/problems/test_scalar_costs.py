@@ -1,0 +1,143 @@
+"""Costs of Normal, Gamma and Poisson variables: closed forms against scipy's integrals and sums."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.integrate
+import scipy.stats
+import torch
+from torch import Tensor
+
+from problems.base import Problem
+from problems.gamma_cost import gamma_cost
+from problems.gaussian_cost import gaussian_cost
+from problems.poisson_cost import poisson_cost
+from problems.truth import true_gradient
+
+Cost = Callable[[Any], Any]
+
+
+def checked(problem: Problem, wanted: Tensor, atol: float) -> None:
+    """The closed form is `wanted`, and would not be if any entry of it were 0.1% off."""
+    truth = true_gradient(problem)
+    assert truth is not None
+    assert truth.tier == "closed form"
+    assert not truth.se.any()
+    torch.testing.assert_close(truth.gradient, wanted, rtol=0, atol=atol)
+    assert float(wanted.abs().max()) * 1e-3 > atol
+
+
+NORMAL: list[tuple[str, float, Cost]] = [
+    ("square", 2.0, lambda x: (x - 2.0) ** 2),
+    ("square", -1.5, lambda x: (x + 1.5) ** 2),
+    ("exp", 2.0, lambda x: math.exp(-2 * x * x)),
+    ("exp", 0.3, lambda x: math.exp(-0.3 * x * x)),
+    ("cos", 2.0, lambda x: math.cos(2 * x)),
+    ("cos", 0.7, lambda x: math.cos(0.7 * x)),
+]
+
+
+@pytest.mark.parametrize(("cost", "k", "c"), NORMAL)
+@pytest.mark.parametrize("point", ["init", "narrow", "wide"])
+def test_normal(cost: str, k: float, c: Cost, point: str, differences: Callable[..., Tensor]) -> None:
+    problem = gaussian_cost(cost=cost, k=k).at(point)
+
+    def L(theta: list[float]) -> float:
+        mu, sigma = theta[0], math.exp(theta[1])
+        return float(
+            scipy.integrate.quad(
+                lambda e: math.exp(-e * e / 2) / math.sqrt(2 * math.pi) * c(mu + sigma * e),
+                -12,
+                12,
+                epsabs=1e-13,
+                limit=200,
+            )[0]
+        )
+
+    checked(problem, differences(L, problem.theta.reshape(-1).tolist(), 1e-4), 1e-6)
+
+
+GAMMA: list[tuple[str, float, Cost]] = [
+    ("square", 2.0, lambda x: (x - 2) ** 2),
+    ("moment", 2.0, lambda x: x**2),
+    ("moment", 0.5, lambda x: x**0.5),
+    ("log", 2.0, math.log),
+]
+
+
+@pytest.mark.parametrize(("cost", "k", "c"), GAMMA)
+@pytest.mark.parametrize("point", ["init", "sparse", "peaked"])
+def test_gamma(cost: str, k: float, c: Cost, point: str, differences: Callable[..., Tensor]) -> None:
+    """In y = log x, where the density of a sparse Gamma has no spike."""
+    problem = gamma_cost(cost=cost, k=k).at(point)
+
+    def L(theta: list[float]) -> float:
+        a, b = math.exp(theta[0]), math.exp(theta[1])
+
+        def integrand(y: float) -> float:
+            return math.exp(a * (y + theta[1]) - b * math.exp(y) - math.lgamma(a)) * c(math.exp(y))
+
+        return float(scipy.integrate.quad(integrand, -120, 6, points=[-5, 0, 2], epsabs=1e-12, limit=400)[0])
+
+    checked(problem, differences(L, problem.theta.reshape(-1).tolist(), 1e-4), 2e-5)
+
+
+POISSON: list[tuple[str, float, Cost]] = [
+    ("square", 2.0, lambda x: (x - 2.0) ** 2),
+    ("exp", 2.0, lambda x: np.exp(-2.0 * x)),
+    ("exp", 0.5, lambda x: np.exp(-0.5 * x)),
+]
+
+
+@pytest.mark.parametrize(("cost", "k", "c"), POISSON)
+@pytest.mark.parametrize("point", ["init", "small", "large"])
+def test_poisson(cost: str, k: float, c: Cost, point: str, differences: Callable[..., Tensor]) -> None:
+    problem = poisson_cost(cost=cost, k=k).at(point)
+    x = np.arange(200)
+
+    def L(theta: list[float]) -> float:
+        return float((scipy.stats.poisson.pmf(x, math.exp(theta[0])) * c(x)).sum())
+
+    checked(problem, differences(L, problem.theta.tolist()), 1e-7)
+
+
+@pytest.mark.parametrize("factory", [gaussian_cost, gamma_cost, poisson_cost])
+def test_coordinates_add_up(factory: Callable[..., Problem]) -> None:
+    """Three coordinates are three problems of one: the middle one of the spread is the single one."""
+    three, one = factory(dim=3), factory(dim=1)
+    for point in one.points:
+        whole, single = true_gradient(three.at(point)), true_gradient(one.at(point))
+        assert whole is not None
+        assert single is not None
+        per_site = whole.gradient.reshape(three.theta.shape)
+        torch.testing.assert_close(per_site[..., 1], single.gradient.reshape(one.theta.shape)[..., 0])
+        assert not torch.allclose(per_site[..., 0], per_site[..., 1])
+    x = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
+    assert float(three.f(x)) == pytest.approx(sum(float(one.f(x[d : d + 1])) for d in range(3)))
+
+
+@pytest.mark.parametrize(
+    ("factory", "settings", "sentence"),
+    [
+        (gaussian_cost, {"cost": "sin"}, r"gaussian_cost\[cost=sin\]: cost is square, exp or cos"),
+        (gaussian_cost, {"dim": 0}, r"gaussian_cost\[dim=0\]: dim must be at least 1"),
+        (
+            gaussian_cost,
+            {"cost": "exp", "k": -1.0},
+            r"gaussian_cost\[cost=exp,k=-1.0\]: exp\(-k x\^2\) needs a positive k .*",
+        ),
+        (gamma_cost, {"cost": "cos"}, r"gamma_cost\[cost=cos\]: cost is square, moment or log"),
+        (gamma_cost, {"cost": "moment", "k": 0.0}, r"gamma_cost\[cost=moment,k=0.0\]: x\^k needs a positive k .*"),
+        (gamma_cost, {"dim": -1}, r"gamma_cost\[dim=-1\]: dim must be at least 1"),
+        (poisson_cost, {"cost": "log"}, r"poisson_cost\[cost=log\]: cost is square or exp"),
+        (poisson_cost, {"dim": 0}, r"poisson_cost\[dim=0\]: dim must be at least 1"),
+    ],
+)
+def test_settings_they_cannot_take(factory: Callable[..., Problem], settings: dict, sentence: str) -> None:
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        factory(**settings)
