@@ -184,40 +184,50 @@ def _evaluate(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """fx [K, R, (B)], and dfx, hfx where any point asks for them (NaN at the points that do not)."""
     parts = any(Ask.PARTS in one for one in asked)
-    steep = [k for k, one in enumerate(asked) if one & (Ask.GRADIENT | Ask.HESSIAN)]
     alive = ~x.detach().isnan().flatten(x.ndim - q.event_axes).any(-1)
     if not alive.all():
         count.f += int(alive.sum())
         fx = _integrand(problem, q, torch.nan_to_num(x), data, parts)
         return torch.where(alive, fx, torch.nan), None, None
     each = alive[0].numel()
+    kinds: dict[int, list[int]] = {}
+    for k, one in enumerate(asked):
+        kinds.setdefault(_order(one), []).append(k)
     count.f += each * len(asked)
-    if not steep:
+    count.gradient += each * sum(len(points) for order, points in kinds.items() if order >= 1)
+    count.hessian += each * len(kinds.get(2, []))
+    found = [
+        _answers(problem, q, x if len(kinds) == 1 else x[points], data, order, parts, graph)
+        for order, points in kinds.items()
+    ]
+    if len(kinds) == 1:
+        return found[0]
+    asked_at = [k for points in kinds.values() for k in points]
+    place = torch.tensor([asked_at.index(k) for k in range(len(asked))], device=x.device)
+    fx, dfx, hfx = (_together([one[part] for one in found], list(kinds.values()), place) for part in range(3))
+    assert fx is not None
+    return fx, dfx, hfx
+
+
+def _order(one: Ask) -> int:
+    """Derivatives asked at a point: 0, 1 or 2."""
+    return 2 if Ask.HESSIAN in one else 1 if Ask.GRADIENT in one else 0
+
+
+Answered = tuple["Tensor", "Tensor | None", "Tensor | None"]
+
+
+def _answers(
+    problem: Problem, q: Family, x: Tensor, data: Tensor | None, order: int, parts: bool, graph: bool
+) -> Answered:
+    """fx at points of which all ask the same, and so many derivatives."""
+    if order == 0:
         return _integrand(problem, q, x, data, parts), None, None
-    count.gradient += each * len(steep)
-    flat = [k for k in range(len(asked)) if k not in steep]
-    f_steep, df, hf = _derivatives(problem, q, asked, x if not flat else x[steep], data, steep, graph)
-    count.hessian += 0 if hf is None else each * len(steep)
-    if not flat:
-        return f_steep, df, hf
-    place = torch.tensor([(flat + steep).index(k) for k in range(len(asked))], device=x.device)
-    fx = torch.cat([_integrand(problem, q, x[flat], data, parts), f_steep])[place]
-    return fx, _with_nan(df, len(flat))[place], None if hf is None else _with_nan(hf, len(flat))[place]
-
-
-def _derivatives(
-    problem: Problem, q: Family, asked: list[Ask], y: Tensor, data: Tensor | None, steep: list[int], graph: bool
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    curved = any(Ask.HESSIAN in asked[k] for k in steep)
     with torch.enable_grad():
-        if not (graph and y.requires_grad):
-            y = y.detach().requires_grad_()
+        y = x if graph and x.requires_grad else x.detach().requires_grad_()
         fy = _integrand(problem, q, y, data, False)
-        (df,) = torch.autograd.grad(fy.sum(), y, create_graph=graph or curved, materialize_grads=True)
-        hf = None
-        if curved:
-            columns = [_second(df[..., d], y) for d in range(y.shape[-1])]
-            hf = torch.stack(columns, -2)
+        (df,) = torch.autograd.grad(fy.sum(), y, create_graph=graph or order == 2, materialize_grads=True)
+        hf = torch.stack([_second(df[..., d], y) for d in range(y.shape[-1])], -2) if order == 2 else None
     return (fy, df, hf) if graph else (fy.detach(), df.detach(), None if hf is None else hf.detach())
 
 
@@ -227,11 +237,16 @@ def _second(df_d: Tensor, y: Tensor) -> Tensor:
     return torch.autograd.grad(df_d.sum(), y, retain_graph=True, materialize_grads=True)[0]
 
 
-def _with_nan(values: Tensor, points: int) -> Tensor:
-    """`points` entries of NaN before the values: what was not asked."""
-    return torch.cat(
-        [torch.full((points, *values.shape[1:]), torch.nan, dtype=values.dtype, device=values.device), values]
-    )
+def _together(values: list[Tensor | None], points: list[list[int]], place: Tensor) -> Tensor | None:
+    """One array for all points, NaN at those that did not ask; None where none did."""
+    like = next((v for v in values if v is not None), None)
+    if like is None:
+        return None
+    filled = [
+        like.new_full((len(p), *like.shape[1:]), torch.nan) if v is None else v
+        for v, p in zip(values, points, strict=True)
+    ]
+    return torch.cat(filled)[place]
 
 
 def _weights(trial: Trial, known: dict[str, Any], weighed: list[int]) -> Tensor | None:
@@ -377,7 +392,7 @@ class CountingF:
         def differentiated() -> None:
             self._count.gradient += points
 
-        return self._f(_Watched.apply(x, differentiated))
+        return self._f(_Watched.apply(x, differentiated))  # type: ignore[no-untyped-call]
 
 
 class _Watched(torch.autograd.Function):

@@ -167,17 +167,14 @@ def mismatch(estimator: Estimator, problem: Problem) -> str | None:
         return f"{e.name} enumerates the support, at most {e.states} states; {p.name} has {count}"
     try:
         asked = asks(e.points, size)
-    except ValueError as why:  # the points are a function of the size, which may not do for them
-        return str(why)
+    except ValueError as error:  # the points are a function of the size, which may not do for them
+        return str(error)
     union = Ask(0)
     for one in asked:
         union |= one
     if (order := _order(e, union)) > p.smooth:
-        why = (
-            " (learning moves the points where it asks for gradients)"
-            if order == 2 and Ask.HESSIAN not in union
-            else ""
-        )
+        moves = order == 2 and Ask.HESSIAN not in union
+        why = " (learning moves the points where it asks for gradients)" if moves else ""
         return f"{e.name} needs {order} derivative{'s' * (order > 1)} of f{why}; {p.name} offers {p.smooth or 'none'}"
     if Ask.RELAXED in union and not p.relaxed:
         return f"{e.name} evaluates f off its support; {p.name}'s f is defined on it only"

@@ -93,13 +93,18 @@ def unordered_set(samples: int = 2, states: int = 4096) -> Estimator:
         S = frozenset(range(samples))
         return sum(((log_q[i] + log_P[S - {i}] - log_P[S]).exp() * fx[i] for i in S), torch.zeros_like(fx[0]))
 
+    def points(size: Size) -> list[Ask]:
+        if size.states is not None and size.states < samples:
+            raise ValueError(f"unordered_set draws {samples} different states; there are {size.states}")
+        return [Ask.VALUE] * samples
+
     def gumbels(size: Size) -> list[Noise]:
         assert size.states is not None
         return [Noise("gumbel", (), (size.states,))]
 
     return Estimator(
         "unordered_set",
-        [Ask.VALUE] * samples,
+        points,
         draw,
         combine,
         noise=gumbels,
