@@ -20,6 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 FONT = "DejaVu Sans"
 SIZE = 8.0  # points
@@ -154,12 +155,13 @@ class Scale:
         decades = range(math.ceil(low - 1e-9), math.floor(high + 1e-9) + 1)
         if len(decades) >= 3:
             places = [10.0**d for d in decades][:: math.ceil(len(decades) / 6)]
-        else:
-            digits = (1, 2, 5) if high - low > 0.5 else (1, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9)
-            among = [m * 10.0**d for d in range(math.floor(low), math.ceil(high) + 1) for m in digits]
+        elif high - low > 0.6:
+            among = [m * 10.0**d for d in range(math.floor(low), math.ceil(high) + 1) for m in (1, 2, 5)]
             places = [x for x in among if self.first <= x <= self.highest]
-            places = places[:: math.ceil(len(places) / 6)] or [math.sqrt(self.first * self.highest)]
-        texts = [tick(x) for x in places]
+        else:
+            among = MaxNLocator(4).tick_values(self.first, self.highest).tolist()
+            places = [x for x in among if self.first <= x <= self.highest]
+        texts = ticks(places)
         return ([self.zero, *places], ["0", *texts]) if self.zero is not None else (places, texts)
 
     def apply(self, axes: Axes, along: str) -> None:
@@ -168,17 +170,27 @@ class Scale:
         axis = axes.xaxis if along == "x" else axes.yaxis
         axes.set(**{f"{along}scale": "log", f"{along}lim": (self.lowest, self.highest)})
         axis.set_ticks(places, texts)
-        axis.set_minor_locator(matplotlib.ticker.NullLocator())
+        axis.set_minor_locator(NullLocator())
         if self.zero is not None:
             (axes.axvline if along == "x" else axes.axhline)(self.first, color=PALE, lw=0.8, ls=(0, (2, 2)), zorder=0)
 
 
-def tick(x: float) -> str:
-    """A round number as short as it can be: 0.01, 500, 1e-5."""
+def ticks(places: Sequence[float]) -> list[str]:
+    """Round numbers as short as they can be told apart: 0.01, 500, 1e-5."""
+    for digits in range(1, 17):
+        texts = [_tick(x, digits) for x in places]
+        if len(set(texts)) == len(texts) and all(
+            math.isclose(float(t), x, rel_tol=1e-9) for t, x in zip(texts, places, strict=True)
+        ):
+            break
+    return texts
+
+
+def _tick(x: float, digits: int) -> str:
     if 1e-3 <= x < 1e5:
-        return f"{x:.3g}" if x < 1000 else f"{x:.0f}"
-    mantissa, exponent = f"{x:.1e}".split("e")
-    return f"{float(mantissa):g}e{int(exponent)}"
+        return f"{x:.{max(digits - 1 - math.floor(math.log10(x)), 0)}f}"
+    mantissa, exponent = f"{x:.{digits - 1}e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
 
 
 def scale_of(value: np.ndarray, low: np.ndarray, high: np.ndarray) -> Scale:
@@ -189,6 +201,7 @@ def scale_of(value: np.ndarray, low: np.ndarray, high: np.ndarray) -> Scale:
     floor = np.where(value > 0, value / 100, np.where(np.isfinite(high), high / 100, 0))
     seen = np.concatenate([value[value > 0], high[np.isfinite(high) & (high > 0)], low[(low > 0) & (low >= floor)]])
     least, most = (float(seen.min()), float(seen.max())) if len(seen) else (0.1, 10.0)
+    least, most = (min(max(x, 1e-150), 1e150) for x in (least, most))
     room = max(0.06 * math.log(most / least), math.log(1.12))
     least, most = least * math.exp(-room), most * math.exp(room * (2 if np.isinf(high).any() else 1))
     if not (low <= 0).any():

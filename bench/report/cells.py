@@ -33,6 +33,7 @@ NUMBERS = [
     *("effective_number", "tail_index", "tolerance", "replicates_needed", "cold_s", "learn_f_evals", "learn_seconds"),
     *("learn_gradient_evals", "noise_floor", "truth_se", "peak_bytes"),
 ]
+YARDSTICK = [f"yardstick_ratio{end}" for end in ENDS]  # which a run without timing may not have
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +75,8 @@ def described(cells: pd.DataFrame) -> pd.DataFrame:
     """
     rows = cells.reset_index(drop=True)
     texts = {name: rows[name].astype(object).where(rows[name].notna(), "").map(clean) for name in TEXTS}
-    reals = {name: pd.to_numeric(rows[name], errors="coerce").astype(float) for name in NUMBERS}
+    rows = rows.assign(**{name: math.nan for name in YARDSTICK if name not in rows})
+    reals = {name: pd.to_numeric(rows[name], errors="coerce").astype(float) for name in [*NUMBERS, *YARDSTICK]}
     rows = rows.assign(**texts, **reals, trusted=rows["trusted"].eq(True))
     done = rows["status"] == "done"
     varied = [c for c in ("backend", "dtype", "device") if rows.loc[done, c].nunique() > 1]

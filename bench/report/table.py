@@ -76,7 +76,7 @@ class Layout:
     """The columns that fit a width, each as wide as its widest text over all groups, so that they stand under one another.
 
     level: how much is left out for want of room. From 1 an interval is a margin, from 2 there is no signal-to-noise ratio, from 3 a
-    bias is its interval alone, from 4 the claim is left out, at 5 a note takes a line of its own.
+    bias is its interval alone, from 4 the claim is left out, at 5 the notes follow on a line of their own.
     """
 
     def __init__(self, rows: pd.DataFrame, width: int, sign: str) -> None:
@@ -131,9 +131,10 @@ class Layout:
             texts = self.texts(row)
             table.add_row(*(Text(text, style=_style(name, row)) for name, text in texts.items()))
             if "note" not in texts and row["note"]:
-                noted.append(Text(f"  {row['estimator_label']}: {row['note']}", style=_style("note", row)))
+                noted.append(f"{row['estimator_label']}: {row['note']}")
         yield table
-        yield from noted
+        if noted:
+            yield Text("  " + "; ".join(noted), style="dim")
 
 
 def interval(row: Mapping[Any, Any], name: str) -> tuple[float, float, float]:

@@ -220,28 +220,34 @@ def cell() -> Callable[..., dict[str, Any]]:
     return lambda **given: made_cell(np.random.default_rng(0), **given)
 
 
+def write_run(folder: Path, rows: Sequence[dict[str, Any]], **manifest: Any) -> Path:
+    """Rows as a run folder."""
+    folder.mkdir()
+    columns = list(made_cell(np.random.default_rng(0)))
+    pd.DataFrame(rows, columns=columns).to_parquet(folder / "results.parquet")
+    made_coordinates(list(rows)).to_parquet(folder / "coordinates.parquet")
+    made = {
+        "schema": 1,
+        "command": "bench run",
+        "suite": "standard",
+        "seed": 0,
+        "threads": 1,
+        "commit": "abc",
+        "dirty": False,
+        "machine": {"processor": "a <processor>", "cores": 2},
+        "versions": {"python": "3.11", "torch": "2.13"},
+    }
+    (folder / "manifest.json").write_text(json.dumps(made | manifest))
+    return folder
+
+
 @pytest.fixture
 def run_folder(tmp_path: Path) -> Callable[..., Path]:
-    """Writes rows as a run folder and says where: `run_folder(rows, name="run")`."""
+    """Writes rows as a run folder and says where: `run_folder(rows, name="run", **manifest)`."""
+    return lambda rows, name="run", **manifest: write_run(tmp_path / name, rows, **manifest)
 
-    def write(rows: Sequence[dict[str, Any]], name: str = "run", **manifest: Any) -> Path:
-        folder = tmp_path / name
-        folder.mkdir()
-        columns = list(made_cell(np.random.default_rng(0)))
-        pd.DataFrame(rows, columns=columns).to_parquet(folder / "results.parquet")
-        made_coordinates(list(rows)).to_parquet(folder / "coordinates.parquet")
-        made = {
-            "schema": 1,
-            "command": "bench run",
-            "suite": "standard",
-            "seed": 0,
-            "threads": 1,
-            "commit": "abc",
-            "dirty": False,
-            "machine": {"processor": "a <processor>", "cores": 2},
-            "versions": {"python": "3.11", "torch": "2.13"},
-        }
-        (folder / "manifest.json").write_text(json.dumps(made | manifest))
-        return folder
 
-    return write
+@pytest.fixture(scope="session")
+def special_run() -> Callable[[Path], Path]:
+    """Writes the special cells and an ordinary problem into a folder below the one given."""
+    return lambda root: write_run(root / "run", special_cells() + made_cells(1, 2, 14))
