@@ -204,9 +204,9 @@ def _evaluate(
         return found[0]
     asked_at = [k for points in kinds.values() for k in points]
     place = torch.tensor([asked_at.index(k) for k in range(len(asked))], device=x.device)
-    fx, dfx, hfx = (_together([one[part] for one in found], list(kinds.values()), place) for part in range(3))
-    assert fx is not None
-    return fx, dfx, hfx
+    points = list(kinds.values())
+    fx = torch.cat([one[0] for one in found])[place]
+    return fx, _together([one[1] for one in found], points, place), _together([one[2] for one in found], points, place)
 
 
 def _order(one: Ask) -> int:
