@@ -13,9 +13,10 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -85,6 +86,14 @@ class Run:
         return ratio(self.se, self.mean) if self.n else math.inf
 
 
+class Budget(NamedTuple):
+    """When a run ends: at the target for |standard error| / |gradient|, or after so many seconds, or so many replicates."""
+
+    target: float
+    seconds: float
+    replicates: float = math.inf
+
+
 def make_reference(
     problem: Problem,
     point: str,
@@ -114,7 +123,10 @@ def make_reference(
         found = enumerated(whole, max_seconds, report)
         if found is None:
             folder = CHECKPOINTS if checkpoints is None else checkpoints
-            found = _by_run(whole, point, max_seconds, target, seed, report, replicates, candidates, folder)
+            file = folder / f"{problem.name}-{reference.fingerprint(whole)}-{seed}.npz"
+            pool = list(registered() if candidates is None else candidates)
+            budget = Budget(target, max_seconds, math.inf if replicates is None else replicates)
+            found = by_run(whole, f"reference of {point}", pool, budget, seed, report, file)
     entry = {"problem": described(problem), "point": point} | provenance(command, seed) | found
     reached = entry["relative_se"] <= target
     report(
@@ -145,44 +157,35 @@ def enumerated(problem: Problem, max_seconds: float, report: Callable[[str], Non
     return _entry(exact.gradient.numpy(), exact.se.numpy()) | {"estimator": "enumeration", "replicates": 0}
 
 
-def _by_run(
+def by_run(
     problem: Problem,
-    point: str,
-    max_seconds: float,
-    target: float,
+    label: str,
+    pool: Sequence[Estimator],
+    budget: Budget,
     seed: int,
     report: Callable[[str], None],
-    replicates: int | None,
-    candidates: Sequence[Estimator] | None,
-    folder: Path,
+    file: Path,
 ) -> dict[str, Any]:
-    file = folder / f"{problem.name}-{reference.fingerprint(problem)}-{seed}.npz"
-    pool = list(registered() if candidates is None else candidates)
+    """The mean of a long run of the best estimator of the pool, compared with a tenth as long a run of the second best."""
     kept = _kept(file)
-    pair = [e for text in kept.chosen for e in pool if _text(e) == text] if kept else []
-    if kept is None or len(pair) < len(kept.chosen) or kept.sources != _sources(problem, pair):
-        kept, pair = None, choose(problem, pool, seed, report)
-    best, *others = pair
-    limit = math.inf if replicates is None else replicates
-    label = f"reference of {point}"
-    started = prepare(best, problem, seed, label)
-    done = accumulate(
-        started,
-        kept.sums if kept else None,
-        max_seconds,
-        target,
-        limit,
-        report,
-        lambda sums: _save(file, problem, pair, sums),
-    )
+    known = {_text(e): e for e in pool}
+    chosen = [known[text] for text in kept.chosen if text in known] if kept else []
+    if kept is None or len(chosen) < len(kept.chosen) or kept.sources != _sources(problem, chosen):
+        kept, chosen = None, choose(problem, pool, seed, report)
+    best, *others = chosen
+
+    def save(sums: Run) -> None:
+        _save(file, problem, chosen, sums)
+
+    trial = prepare(best, problem, seed, label)
+    done = accumulate(trial, kept.sums if kept else None, budget, report, save)
     entry = _entry(done.mean, done.se) | {"estimator": _text(best), "replicates": done.n}
-    for other in others:
-        trial = prepare(other, problem, seed, f"check of {label}")
-        entry["check"] = _check(
-            done, accumulate(trial, None, CHECK_SHARE * max_seconds, target, limit, report), best, other
-        )
+    for second in others:
+        trial = prepare(second, problem, seed, f"check of {label}")
+        other = accumulate(trial, None, budget._replace(seconds=CHECK_SHARE * budget.seconds), report)
+        entry["check"] = _check(done, other, best, second)
         report(
-            f"{_text(other)} is {entry['check']['distance']:.2f} of the distance away that both errors lead to expect"
+            f"{_text(second)} is {entry['check']['distance']:.2f} of the distance away that both errors lead to expect"
         )
     return entry
 
@@ -205,12 +208,12 @@ def registered() -> Iterator[Estimator]:
     from estimators import ESTIMATORS
 
     for name in ESTIMATORS:
-        settings = ESTIMATORS.settings(name)
-        for samples in (None, *SAMPLES) if "samples" in settings else (None,):
-            try:
-                yield ESTIMATORS[name](**({} if samples is None else {"samples": samples}))
-            except ValueError:
-                continue
+        default = ESTIMATORS.settings(name).get("samples")
+        yield ESTIMATORS[name]()
+        for samples in SAMPLES if isinstance(default, int) else ():
+            with suppress(ValueError):
+                if samples != default:
+                    yield ESTIMATORS[name](samples=samples)
 
 
 def choose(
@@ -259,13 +262,11 @@ def pilot(estimator: Estimator, problem: Problem, seed: int) -> Pilot:
 def accumulate(
     trial: Trial,
     sums: Run | None,
-    max_seconds: float,
-    target: float,
-    most: float,
+    budget: Budget,
     report: Callable[[str], None],
     save: Callable[[Run], None] = lambda sums: None,
 ) -> Run:
-    """Replicates 0, 1, 2, ... in whole chunks, until the target, the time or the number is reached; goes on from `sums`."""
+    """Replicates 0, 1, 2, ... in whole chunks, until the budget is spent; goes on from `sums`."""
     name = _text(trial.estimator)
     state, _ = learn(trial)
     if sums is None:
@@ -274,7 +275,7 @@ def accumulate(
     elif sums.n:
         report(f"{name}: goes on after {sums.n:,} replicates")
     chunk, started, saved = chunk_of(trial), time.perf_counter(), time.perf_counter()
-    while sums.n < most and not (sums.n >= LEAST_REPLICATES and sums.relative_se <= target):
+    while sums.n < budget.replicates and not (sums.n >= LEAST_REPLICATES and sums.relative_se <= budget.target):
         d = gradients(trial, range(sums.n, sums.n + chunk), state).double().numpy() - sums.centre
         if not np.isfinite(d).all():
             raise ArithmeticError(f"{name} on {described(trial.problem)} gave a gradient that is not finite")
@@ -283,7 +284,7 @@ def accumulate(
             save(sums)
             saved = time.perf_counter()
             report(f"{name}: {sums.n:,} replicates, relative standard error {sums.relative_se:.2%}")
-        if time.perf_counter() - started >= max_seconds:
+        if time.perf_counter() - started >= budget.seconds:
             break
     save(sums)
     return sums

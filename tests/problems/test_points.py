@@ -44,7 +44,9 @@ def test_nothing_stored_gives_init_alone(folder: Path) -> None:
 @pytest.mark.parametrize("model", [True, False])
 def test_points_come_back_to_eight_digits_and_in_order(folder: Path, model: bool) -> None:
     init, mid, converged = point(1.0, model), point(2.0, model), point(3.0, model)
-    write_points("toy", {"a": 1}, {"mid": mid, "converged": converged}, {"mid": RECORD, "converged": RECORD})
+    records = dict.fromkeys(["init", "mid", "converged"], RECORD)
+    write_points("toy", {"a": 1}, {"init": init, "mid": mid, "converged": converged}, records)
+    assert list(read_points("toy")["a=1"]) == ["mid", "converged"]
     found = stored_points("toy", {"a": 1}, init)
     assert list(found) == ["init", "mid", "converged"]
     assert found["init"] is init
