@@ -29,10 +29,8 @@ LEVEL = 0.01
 ALPHA = 0.05
 LEAST_TIME = math.log(1.05)  # ratios of times nearer to one are never called: layout in memory alone makes as much
 LEAST_VARIANCE = 1e-4  # log ratios of variances nearer to zero are rounding
-SAME = (
-    math.log(1.05),
-    math.log(1.10),
-)  # `same`: an interval within the noise floor of the clock, or the first; never beyond the second
+SAME = math.log(1.05)  # `same`: an interval within this, or within the noise floor of the clock,
+LARGEST_SAME = math.log(1.10)  # but never beyond this
 ROUNDS = 15  # of timing, of which the interval of a time is made
 REGRESSION = 3
 
@@ -263,7 +261,7 @@ def _call(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     rejected = list(holm([ratio.p for _, _, ratio in tests], LEVEL).rejected) if tests else []
     for (row, name, ratio), reject in zip(tests, rejected, strict=True):
         less, more = WORDS[name]
-        band = min(max(SAME[0], ratio.margin), SAME[1])
+        band = min(max(SAME, ratio.margin), LARGEST_SAME)
         near = -band <= ratio.low and ratio.high <= band
         row[name] = (more if ratio.log > 0 else less) if reject else "same" if near else "undecided"
         row |= {f"{name}_p": ratio.p, f"{name}_basis": ratio.basis}

@@ -159,7 +159,7 @@ class Scale:
             among = [m * 10.0**d for d in range(math.floor(low), math.ceil(high) + 1) for m in (1, 2, 5)]
             places = [x for x in among if self.first <= x <= self.highest]
         else:
-            among = MaxNLocator(4).tick_values(self.first, self.highest).tolist()
+            among = [float(x) for x in MaxNLocator(4).tick_values(self.first, self.highest)]
             places = [x for x in among if self.first <= x <= self.highest]
         texts = ticks(places)
         return ([self.zero, *places], ["0", *texts]) if self.zero is not None else (places, texts)

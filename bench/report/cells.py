@@ -20,7 +20,7 @@ KEY = ["problem", "problem_settings", "point", "estimator", "estimator_settings"
 VERDICTS = ["unbiased", "biased", "undecided", "truth-limited", "no-truth"]
 STATUSES = ["done", "skipped", "failed", "timeout"]
 HEAVY_TAIL = 1.5  # Hill index of |d|^2 below which the variance may not exist
-LONG = 30  # settings of more characters than this are shown only where they tell cells of the run apart
+LONG = 16  # settings of more characters than this are shown only where they tell cells of the run apart
 ENDS = ("", "_low", "_high")
 TEXTS = [*KEY, "run", "family", "objective", "claimed", "verdict", "truth_tier", "status", "reason"]
 NUMBERS = [
@@ -71,7 +71,7 @@ def described(cells: pd.DataFrame) -> pd.DataFrame:
 
     problem_label, place (the problem at its point) and estimator_label, with problem_full and estimator_full; relative_bias with
     its interval, in percent of |truth| (of one replicate's standard deviation where the truth is zero: relative_to says which);
-    work_variance with its interval; false_claim; note. Texts are never null, and of one line.
+    work_variance with its interval; false_claim; needs; note. Texts are never null, and of one line.
     """
     rows = cells.reset_index(drop=True)
     texts = {name: rows[name].astype(object).where(rows[name].notna(), "").map(clean) for name in TEXTS}
@@ -94,6 +94,7 @@ def described(cells: pd.DataFrame) -> pd.DataFrame:
         rows[f"relative_bias{end}"] = 100 * rows[f"bias_norm{end}"] / base.where(base > 0)
     rows = rows.assign(**_work(rows))
     rows["false_claim"] = (rows["verdict"] == "biased") & (rows["claimed"] == "unbiased")
+    rows["needs"] = [needs(row) for row in rows.to_dict("records")]
     rows["note"] = [note(row) for row in rows.to_dict("records")]
     return rows
 
@@ -143,7 +144,7 @@ def full(name: object, settings: object) -> str:
 
 
 def labels(names: pd.Series, settings: pd.Series) -> list[str]:
-    """As `full`, but long settings are cut to those in which cells of the same name differ, with an ellipsis."""
+    """As `full`, but of long settings only those in which cells of the same name differ."""
     all_settings = [parsed(one) for one in settings]
     seen: dict[str, dict[str, set[str]]] = {}
     for name, one in zip(names, all_settings, strict=True):
@@ -153,12 +154,12 @@ def labels(names: pd.Series, settings: pd.Series) -> list[str]:
     for name, one in zip(map(clean, names), all_settings, strict=True):
         telling = {key: value for key, value in one.items() if len(seen[name][key]) > 1}
         text = _bracketed(name, one)
-        found.append(text if len(text) <= len(name) + LONG else _bracketed(name, telling, rest="…"))
+        found.append(text if len(text) <= len(name) + 2 + LONG else _bracketed(name, telling))
     return found
 
 
-def _bracketed(name: str, settings: Mapping[str, str], rest: str = "") -> str:
-    inside = ",".join([*(f"{key}={value}" for key, value in settings.items()), *([rest] if rest else [])])
+def _bracketed(name: str, settings: Mapping[str, str]) -> str:
+    inside = ",".join(f"{key}={value}" for key, value in settings.items())
     return f"{name}[{inside}]" if inside else name
 
 
@@ -175,15 +176,20 @@ def word(row: Mapping[Any, Any]) -> str:
     return str(row["verdict"] if row["status"] == "done" else row["status"])
 
 
+def needs(row: Mapping[Any, Any]) -> str:
+    """About how many replicates an undecided cell would take to be decided."""
+    if row["status"] != "done" or row["verdict"] != "undecided":
+        return ""
+    return number(needed, 2) if math.isfinite(needed := float(row["replicates_needed"])) else "ever more"
+
+
 def note(row: Mapping[Any, Any]) -> str:
-    """What a reader must know beside the numbers: why a cell is not done, what an undecided one needs, what cannot be trusted."""
+    """What a reader must know beside the numbers: why a cell is not done, what cannot be trusted."""
     if row["status"] != "done":
         return str(row["reason"] or "no reason was given")
     notes = []
     if row["false_claim"]:
         notes.append("claims unbiased")
-    if row["verdict"] == "undecided" and math.isfinite(needed := float(row["replicates_needed"])):
-        notes.append(f"needs {number(needed, 2)}")
     if not row["trusted"]:
         heavy = float(row["tail_index"]) < HEAVY_TAIL
         notes.append("heavy tail" if heavy else "too few replicates")

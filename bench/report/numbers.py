@@ -19,9 +19,9 @@ def count(x: float) -> str:
     """A count of evaluations or replicates, which has no interval: 4,096, 1.2e7; 3.61 where it is a mean of random counts."""
     if not math.isfinite(x):
         return NOTHING
-    if x != round(x):
-        return number(x)
-    return f"{x:,.0f}" if abs(x) < 1e6 else number(x, 2)
+    if abs(x) >= 1e6:
+        return number(x, 2)
+    return f"{x:,.0f}" if x == round(x) else number(x)
 
 
 def counted(x: float, noun: str) -> str:
@@ -43,9 +43,9 @@ def bounded(value: float, low: float, high: float, unit: str = "") -> str:
     return _with_unit(f"{write(value)} [{_end(low, write)}, {_end(high, write)}]", unit)
 
 
-def margin(value: float, low: float, high: float, unit: str = "", sign: str = "±") -> str:
-    """`1.23 us ±4%`, the larger side of the interval rounded up; as `bounded` where the interval is no margin of the value."""
-    if not (math.isfinite(high) and 0 < low <= value <= high) or high > 2 * value or value > 2 * low:
+def margin(value: float, low: float, high: float, unit: str = "", sign: str = "±", most: float = 2.0) -> str:
+    """`1.23 us ±4%`, the larger side of the interval rounded up; as `bounded` where an end is further off than a factor `most`."""
+    if not (math.isfinite(high) and 0 < low <= value <= high) or high > most * value or value > most * low:
         return bounded(value, low, high, unit)
     side = 100 * (max(high / value, value / low) - 1)
     step = 10.0 ** max(math.floor(math.log10(side)) - 1, -1) if side > 0 else 1.0

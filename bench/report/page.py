@@ -41,6 +41,7 @@ HEADS = {
     "time / yardstick": "Relative to one draw and one evaluation of f, timed in the same rounds.",
     "time x variance": "Seconds x variance: what a given error costs.",
     "replicates": "Gradients measured.",
+    "needs": "About how many replicates an undecided cell would take.",
     "note": "",
 }
 
@@ -123,7 +124,7 @@ def matrix(rows: pd.DataFrame) -> dict[str, Any]:
         word = cells.word(row)
         letter = letters[cells.reason_kind(row)] if word == "skipped" else LOOKS[word][2] + "!" * row["false_claim"]
         hint = f"{row['estimator_full']} on {row['place']}: {word}"
-        hint += f"; {row['note']}" if row["note"] else ""
+        hint += "".join(f"; {text}" for text in (row["needs"] and f"needs {row['needs']}", row["note"]) if text)
         lines.setdefault(row["estimator_label"], {})[row["place"]] = Item(letter, look=word, hint=hint)
     return {
         "places": [(f"p{places.index(place)}", place) for place in places],
@@ -201,6 +202,7 @@ def line(row: Mapping[Any, Any]) -> list[Item]:
         Item(numbers.bounded(*interval(row, "yardstick_ratio")), row["yardstick_ratio"]),
         Item(numbers.bounded(*interval(row, "work_variance"), "s"), row["work_variance"], untrusted),
         Item(numbers.count(row["replicates"]), row["replicates"]),
+        Item(row["needs"], row["replicates_needed"] if row["needs"] else math.nan),
         Item(row["note"], row["note"]),
     ]
 

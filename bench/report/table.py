@@ -17,9 +17,12 @@ from bench.report import cells, numbers
 if TYPE_CHECKING:
     import pandas as pd
 
-LEVELS = 6  # of detail: 0 with both ends of every interval, 5 for 80 columns
-LONG_NAME = 32  # of an estimator: beyond this its middle is left out
+LEVELS = 8  # of detail: 0 with both ends of every interval, the last for 80 columns
+BRIEF = 3  # the level from which a bias is its interval alone, and the like
+NAME = (26, 18)  # of an estimator: a longer one is broken over lines so that nothing else is left out; and from level 5
+LONG_NAME = 48  # and beyond this its middle is left out
 LONG_NOTE = 18
+LEFT_OUT = {"SNR": 2, "claim": 4, "note": 5, "needs": 6, "f": 7}  # the level from which there is no such column
 STYLES = {
     "unbiased": "green",
     "biased": "yellow",
@@ -45,8 +48,8 @@ class ResultsTable:
         layout = Layout(
             self.rows[self.rows["status"] == "done"], options.max_width, "+-" if options.ascii_only else "±"
         )
-        for place, group in cells.places(self.rows):
-            yield Text(_title(place, group), style="bold")
+        for _, group in cells.places(self.rows):
+            yield Text(_title(group), style="bold")
             yield from layout.lines(group[group["status"] == "done"])
             yield from _broken(group[group["status"].isin(["failed", "timeout"])])
             yield from _skipped(group[group["status"] == "skipped"])
@@ -56,18 +59,19 @@ class ResultsTable:
             yield Text(_legend(self.rows), style="dim")
 
 
-def _title(place: str, group: pd.DataFrame) -> str:
-    """`bernoulli_toy[dim=6] at init: Expectation, 6 parameters, truth by enumeration, 65,536 replicates`."""
+def _title(group: pd.DataFrame) -> str:
+    """`bernoulli_toy[dim=6] at init: Expectation, 6 parameters, truth: enumeration, 65,536 replicates`."""
+    place = " at ".join(filter(None, [group["problem_full"].iloc[0], group["point"].iloc[0]]))
     done = group[group["status"] == "done"]
     if done.empty:
         return place
     first = done.iloc[0]
-    tier = cells.clean(first["truth_tier"])
+    tier = first["truth_tier"]
     least, most = done["replicates"].min(), done["replicates"].max()
     replicates = numbers.count(most) if least == most else f"{numbers.count(least)} to {numbers.count(most)}"
     truth = "no truth" if tier == "none" else f"truth: {tier}"
     return (
-        f"{place}: {cells.clean(first['objective'])}, {numbers.counted(first['params'], 'parameter')}, {truth}, "
+        f"{place}: {first['objective']}, {numbers.counted(first['params'], 'parameter')}, {truth}, "
         f"{replicates} replicates"
     )
 
@@ -75,15 +79,16 @@ def _title(place: str, group: pd.DataFrame) -> str:
 class Layout:
     """The columns that fit a width, each as wide as its widest text over all groups, so that they stand under one another.
 
-    level: how much is left out for want of room. From 1 an interval is a margin, from 2 there is no signal-to-noise ratio, from 3 a
-    bias is its interval alone, from 4 the claim is left out, at 5 the notes follow on a line of their own.
+    level: how much is left out for want of room. From 1 an interval is a margin, from BRIEF numbers are as short as can be; what a
+    column does not show, a line below the table does.
     """
 
     def __init__(self, rows: pd.DataFrame, width: int, sign: str) -> None:
         self.sign = sign
         records = rows.to_dict("records")
         for self.level in range(LEVELS):
-            self.gap = 1 if self.level == LEVELS - 1 else 2
+            late = self.level >= LEFT_OUT["note"]
+            self.gap = 1 if late else 2
             self.widths: dict[str, int] = {}
             for row in records:
                 for name, text in self.texts(row).items():
@@ -91,29 +96,32 @@ class Layout:
             if not self.widths:
                 return
             others = sum(w + self.gap for name, w in self.widths.items() if name not in ("estimator", "note"))
-            room = width - others - min(self.widths.get("note", 0), LONG_NOTE) - 2 * self.gap
-            if room >= self.widths["estimator"]:
+            room = width - others - self.gap
+            if "note" in self.widths:
+                room -= min(self.widths["note"], LONG_NOTE) + self.gap
+            if room >= min(self.widths["estimator"], NAME[late]):
                 break
-        self.widths["estimator"] = min(self.widths["estimator"], max(room, 16))
+        self.widths["estimator"] = min(self.widths["estimator"], max(room, 10))
 
     def texts(self, row: Mapping[Any, Any]) -> dict[str, str]:
         """What a line says of a cell that is done, by column."""
-        form = partial(numbers.margin, sign=self.sign) if self.level >= 1 else numbers.bounded
+        brief = self.level >= BRIEF
+        margin = partial(numbers.margin, sign=self.sign, most=math.inf if brief else 2.0)
+        form = margin if self.level >= 1 else numbers.bounded
+        asked = evaluations(row)
         found = {
             "estimator": "  " + cells.short(str(row["estimator_label"]), LONG_NAME),
-            "claim": cells.clean(row["claimed"]),
+            "claim": str(row["claimed"]),
             "verdict": cells.word(row) + (" !" if row["false_claim"] else ""),
-            "bias/truth": numbers.at_most(*interval(row, "relative_bias"), "%", brief=self.level >= 3),
+            "bias/truth": numbers.at_most(*interval(row, "relative_bias"), "%", brief=brief),
             "variance": form(*interval(row, "total_variance")),
             "SNR": form(*interval(row, "snr")),
-            "f": evaluations(row),
+            "f": asked.replace(" + ", "+").replace(" grad", "g") if brief else asked,
             "time": numbers.duration(*interval(row, "ns_per_estimate"), form),
+            "needs": str(row["needs"]),
             "note": str(row["note"]),
         }
-        for level, name in ((2, "SNR"), (4, "claim"), (5, "note")):
-            if self.level >= level:
-                del found[name]
-        return found
+        return {name: text for name, text in found.items() if self.level < LEFT_OUT.get(name, LEVELS)}
 
     def lines(self, group: pd.DataFrame) -> Iterator[Table | Text]:
         """The lines of a group, under their heads."""
@@ -126,15 +134,18 @@ class Layout:
             else:
                 fold = name == "estimator"
                 table.add_column(name, width=width, no_wrap=not fold, overflow="fold" if fold else "crop")
-        noted = []
+        below = []
         for row in group.to_dict("records"):
             texts = self.texts(row)
+            rest = [f"needs {row['needs']}"] if row["needs"] and "needs" not in texts else []
+            rest += [str(row["note"])] if row["note"] and "note" not in texts else []
+            below += [f"{row['estimator_label']}: {', '.join(rest)}"] if rest else []
+            if len(texts["estimator"]) > self.widths["estimator"]:
+                texts["estimator"] = texts["estimator"].replace("[", "\n    [", 1)
             table.add_row(*(Text(text, style=_style(name, row)) for name, text in texts.items()))
-            if "note" not in texts and row["note"]:
-                noted.append(f"{row['estimator_label']}: {row['note']}")
         yield table
-        if noted:
-            yield Text("  " + "; ".join(noted), style="dim")
+        if below:
+            yield Text("  " + "; ".join(below), style="dim")
 
 
 def interval(row: Mapping[Any, Any], name: str) -> tuple[float, float, float]:
@@ -178,7 +189,7 @@ def _legend(rows: pd.DataFrame) -> str:
     floor = rows["noise_floor"].max()
     noise = f" (noise floor {100 * math.expm1(floor):.2g}%)" if math.isfinite(floor) else ""
     return (
-        "Intervals: 95%. unbiased: no bias above 1% of |truth|. needs: replicates for a decision. "
-        "variance: of one estimate, summed over coordinates. f: evaluations for one estimate. "
+        "Intervals: 95%. unbiased: no bias above 1% of |truth|. needs: about so many replicates for a decision. "
+        "variance: of one estimate, summed over coordinates. f: evaluations for one estimate (g: of its gradient). "
         f"time: of one estimate, in this run{noise}; compare ratios, not runs."
     )

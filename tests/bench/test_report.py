@@ -37,7 +37,7 @@ def test_names_of_the_files(drawn: tuple[Path, Path]) -> None:
     names = sorted(path.name for path in (folder / "figures").iterdir())
     kinds = ["bias-variance", "coordinates", "samples", "time-error", "variance"]
     assert [name for name in names if "problem_0" in name] == [
-        f"{kind}-problem_0-dim-6-target-0-45.{suffix}" for kind in kinds for suffix in ("png", "svg")
+        f"{kind}-problem_0.{suffix}" for kind in kinds for suffix in ("png", "svg")
     ]
     assert {"verdicts.png", "verdicts.svg"} <= set(names)
     assert all(re.fullmatch(r"[a-z0-9_-]+\.(png|svg)", name) for name in names)
