@@ -118,7 +118,7 @@ def make_reference(
     if there.exact is not None or truth.terms(there) is not None:
         raise ValueError(f"{described(problem)} has an exact gradient: a reference would never be read")
     whole = replace(there, batch=0)
-    command = f'python -m bench reference "{described(problem)}" --point {point}'
+    command = f'python -m bench reference "{described(problem)}" --point {point} --seed {seed}'
     with pinned(1):
         found = enumerated(whole, max_seconds, report)
         if found is None:

@@ -79,7 +79,8 @@ def make_points(
         )
     mid = next(s for s in stages if (s.objective - first.objective) / gain >= MIDWAY)
     chosen = {"mid": mid, "converged": last}
-    common = provenance(f'python -m bench points "{described(problem)}"', seed) | {
+    options = f"--steps {steps} --rate {rate} --replicates {replicates} --seed {seed}" + " --minimise" * (not maximise)
+    common = provenance(f'python -m bench points "{described(problem)}" {options}', seed) | {
         "estimator": estimator.name,
         "estimator_settings": dict(estimator.settings),
         "rate": rate,
