@@ -27,8 +27,9 @@ def mixture(categories: int = 3, dim: int = 2, data: int = 16, samples: int = 1,
     weights, with a fixed seed. theta: the encoder's W `[F, C]` and then v `[C]`; model: the means `[C, F]` and then w `[C]`. The
     density is written as a network would write it, with the mean x_c' mu: off the support it is quadratic in the one-hot c, so
     that relaxations have a bias to show, and one site with few categories is where summing a category out is cheap.
-    samples > 1: the importance-weighted bound of so many draws. objective=inclusive_kl: sum_c p(c | x) log q(c | x) instead, what
-    wake-phi estimates, with the model held fixed. Exact by enumeration of the categories.
+    samples > 1: the importance-weighted bound of so many draws, at the ELBO's points where none of its own are stored.
+    objective=inclusive_kl: sum_c p(c | x) log q(c | x) instead, what wake-phi estimates, with the model held fixed. Exact by
+    enumeration of the categories.
     """
     at_least("mixture", 2, categories=categories)
     at_least("mixture", 1, dim=dim, data=data, samples=samples)
@@ -50,7 +51,14 @@ def mixture(categories: int = 3, dim: int = 2, data: int = 16, samples: int = 1,
     theta = torch.from_numpy(rng.standard_normal((dim + 1) * categories) / np.sqrt(dim + 1))
     means = torch.from_numpy(rng.standard_normal(categories * dim))
     init = Point(theta, torch.cat([means, torch.zeros(categories, dtype=torch.float64)]))
-    size: dict[str, Any] = {"categories": categories, "dim": dim, "data": data, "samples": samples}
+    settings: dict[str, Any] = {
+        "categories": categories,
+        "dim": dim,
+        "data": data,
+        "samples": samples,
+        "objective": "elbo",
+    }
+    points = stored_points("mixture", settings | {"samples": 1}, init) | stored_points("mixture", settings, init)
     bound = Problem(
         name="mixture",
         family=Categorical,
@@ -63,8 +71,8 @@ def mixture(categories: int = 3, dim: int = 2, data: int = 16, samples: int = 1,
         encode=encode,
         model=init.model,
         data=rows,
-        points=stored_points("mixture", size, init),
-        settings={**size, "objective": objective},
+        points=points,
+        settings=settings | {"objective": objective},
         source="Gaussian mixture with seeded data",
     )
     return bound if objective == "elbo" else inclusive(bound)

@@ -23,7 +23,7 @@ def tiny_sbn(hidden: int = 6, data: int = 8, layers: int = 1, samples: int = 1) 
     `layers` layers of `hidden` bits (12 in all at most) under 16 pixels, an affine encoder upwards (theta) and affine maps
     downwards (model); the first `data` of scikit-learn's digits. The real thing in small: what a paper shows on MNIST without a
     truth is tested here against one. With layers=2 the second layer's logits depend on the first layer's draw. samples > 1: the
-    importance-weighted bound of so many draws (VIMCO's task).
+    importance-weighted bound of so many draws (VIMCO's task), at the ELBO's points where none of its own are stored.
     Mnih & Gregor 2014, arXiv:1402.0030; Mnih & Rezende 2016, arXiv:1602.06725.
     """
     one_of("tiny_sbn", (1, 2), layers=layers)
@@ -44,6 +44,7 @@ def tiny_sbn(hidden: int = 6, data: int = 8, layers: int = 1, samples: int = 1) 
 
     init = Point(initial_encoder(widths), initial_model(widths, rows))
     settings: dict[str, Any] = {"hidden": hidden, "data": data, "layers": layers, "samples": samples}
+    points = stored_points("tiny_sbn", settings | {"samples": 1}, init) | stored_points("tiny_sbn", settings, init)
     return Problem(
         name="tiny_sbn",
         family=Bernoulli if layers == 1 else Chain(Bernoulli, upward, widths[1:], data=True),
@@ -55,7 +56,7 @@ def tiny_sbn(hidden: int = 6, data: int = 8, layers: int = 1, samples: int = 1) 
         encode=encode if layers == 1 else None,
         model=init.model,
         data=rows,
-        points=stored_points("tiny_sbn", settings, init),
+        points=points,
         settings=settings,
         source="Mnih & Gregor 2014, arXiv:1402.0030",
     )

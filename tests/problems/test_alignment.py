@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from problems.alignment import FAITHFUL, alignment, corpus
+from problems.alignment import alignment, corpus
 from problems.truth import true_gradient
 
 
@@ -59,7 +59,7 @@ def test_corpus_follows_its_dictionary() -> None:
     x, y = rows[:, :4].long(), rows[:, 4:].long()
     found = (x[:, :, None] == dictionary[y][:, None, :]).any(-1).double()
     by_chance = 1 - (1 - 1 / 50) ** 4
-    wanted = FAITHFUL + (1 - FAITHFUL) * by_chance
+    wanted = 0.8 + 0.2 * by_chance
     assert abs(float(found.mean()) - wanted) < 5 * math.sqrt(wanted * (1 - wanted) / found.numel())
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from problems.mixture import SPREAD, draws, mixture
+from problems.mixture import draws, mixture
 from problems.truth import true_gradient
 
 C, F, N = 3, 2, 4
@@ -52,15 +52,18 @@ def test_truth_is_the_sum_over_components(K: int, differences: Callable[..., Ten
 
 
 def test_data_come_from_the_stated_mixture() -> None:
-    """4,000 draws: each component's mean within 5 standard errors of the rest of the statement, unit scale within 5%."""
-    x, component = draws(3, 2, 4000)
-    centres = torch.stack([x[component == c].mean(0) for c in range(3)])
-    residual = x - centres[component]
-    assert float(residual.std()) == pytest.approx(1, rel=0.05)
-    shares = torch.bincount(component, minlength=3) / 4000
-    assert float((shares - 1 / 3).abs().max()) < 5 * math.sqrt(2 / 9 / 4000)
-    assert 0.2 * SPREAD < float(centres.std()) < 2 * SPREAD
-    assert torch.equal(draws(3, 2, 4000)[0], x)
+    """200 components of about 20 draws each: within 5 standard errors, the scale is 1, the means' spread 2, the shares equal."""
+    C, n = 200, 4000
+    x, component = draws(C, 2, n)
+    counts = torch.bincount(component, minlength=C)
+    assert int(counts.min()) > 1
+    centres = torch.stack([x[component == c].mean(0) for c in range(C)])
+    residual = ((x - centres[component]) ** 2).sum() / (2 * (n - C))
+    assert abs(float(residual) - 1) < 5 * math.sqrt(2 / (2 * (n - C)))
+    spread = float((centres**2).mean() - (1 / counts).mean())
+    assert abs(spread - 4) < 5 * 4 * math.sqrt(2 / (2 * C))
+    assert float(((counts - n / C) ** 2).sum() / (n / C)) < C + 5 * math.sqrt(2 * C)
+    assert torch.equal(draws(C, 2, n)[0], x)
 
 
 @pytest.mark.parametrize(

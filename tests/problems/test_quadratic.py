@@ -51,7 +51,7 @@ def test_coefficients_are_coupled_and_repeat() -> None:
     assert c.shape == (6,)
 
 
-@pytest.mark.parametrize("settings", [{"dim": 6}, {"dim": 3, "family": "categorical"}])
+@pytest.mark.parametrize("settings", [{"dim": 10}, {"dim": 3, "family": "categorical"}])
 def test_converged_points_to_a_state_that_no_single_change_improves(settings: dict) -> None:
     problem = quadratic(**settings)
     state = (problem.points["converged"].theta > 0).double()
