@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shlex
 import sys
@@ -161,6 +162,11 @@ def typed() -> str:
     return f"{program} {shlex.join(sys.argv[1:])}"
 
 
+def plain(value: Any) -> Any:
+    """A number that JSON has, or the text `inf`."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def write_json(value: Any) -> None:
     """One JSON document on the standard output."""
     click.echo(json.dumps(value, indent=1, allow_nan=False, default=str))
@@ -190,14 +196,13 @@ def list_(plugins: Sequence[str], as_json: bool) -> None:
             }
         )
         return
+    lines = []
     for kind, entries in members.items():
-        click.echo(kind.capitalize())
+        lines.append(kind.capitalize())
         for entry in entries.values():
             settings = ", ".join(f"{name}={value}" for name, value in entry.settings().items())
-            click.echo(f"  {entry.name:<22} {entry.summary()}")
-            if settings:
-                click.echo(f"  {'':<22} [{settings}]")
-    click.echo(f"Suites\n  {', '.join(names())}")
+            lines += [f"  {entry.name:<24} {entry.summary()}", *([f"  {'':<24} [{settings}]"] if settings else [])]
+    click.echo("\n".join([*lines, "Suites", f"  {', '.join(names())}"]))
 
 
 @cli.command()
@@ -221,14 +226,13 @@ def show(name: str, plugins: Sequence[str], as_json: bool) -> None:
 def plan(as_json: bool, **asked: Any) -> None:
     """What run would do with the same arguments: stored, new, stale and why, skipped and why. Measures nothing."""
     from bench.plan import standings
-    from bench.plugins import catalogue
     from bench.run import planned
     from bench.store import FILE, Store
 
     request = request_of(**asked)
+    rows, _, _ = planned(request)
     file = request.root / FILE
-    store = Store(file) if file.exists() else None
-    found = standings(planned(request, catalogue(request.plugins), store), store)
+    found = standings(rows, Store(file) if file.exists() else None)
     if as_json:
         write_json([_standing_as_json(one) for one in found])
         return
@@ -299,7 +303,7 @@ def run(as_json: bool, no_report: bool, **asked: Any) -> int:
 
         rows = pq.read_table(done.folder / "results.parquet").to_pylist()
         for row in rows:
-            say({"event": "row", **row})
+            say({"event": "row", **{name: plain(value) for name, value in row.items()}})
     else:
         _print_table(done.folder)
     if not no_report:
@@ -326,22 +330,24 @@ def run(as_json: bool, no_report: bool, **asked: Any) -> int:
 
 def _print_table(folder: Path) -> None:
     import pandas as pd
-    from rich.console import Console
 
     from bench.report.table import results_table
 
-    Console().print(results_table(pd.read_parquet(folder / "results.parquet")))
+    _print(results_table(pd.read_parquet(folder / "results.parquet")))
+
+
+def _print(renderable: Any) -> None:
+    from rich.console import Console
+
+    Console().print(renderable)
 
 
 def _write_report(folder: Path, renew: bool) -> None:
-    """The report and the figures, where they are not there yet."""
-    if (folder / "report.html").exists() and not renew:
-        return
-    from bench.report.figures import write_figures
-    from bench.report.page import write_report
+    """The report with its figures, where it is not there yet."""
+    if renew or not (folder / "report.html").exists():
+        from bench.report.page import write_report
 
-    write_figures(folder)
-    write_report(folder)
+        write_report(folder)
 
 
 @cli.command()
@@ -377,6 +383,25 @@ def _written(files: Sequence[Path], as_json: bool) -> None:
         write_json({"files": [str(file) for file in files]})
     else:
         click.echo("\n".join(str(file) for file in files))
+
+
+@cli.command()
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@as_json
+def compare(a: Path, b: Path, as_json: bool) -> int:
+    """Compare run folder B with A: faster or slower, better or worse in variance. The exit code is 3 where B is worse."""
+    for folder in (a, b):
+        _require_run(folder)
+    from bench.compare import compare as compared
+    from bench.compare import comparison_table
+
+    found = compared(a, b)
+    if as_json:
+        write_json(found.as_dict())
+    else:
+        _print(comparison_table(found))
+    return found.exit_code
 
 
 @cli.command()

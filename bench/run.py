@@ -64,11 +64,11 @@ class Done:
 
 def run(request: Request, progress: Progress) -> Done:
     """Make the run; everything finished is in the store whenever this is interrupted. Raises Refusal."""
-    members = catalogue(request.plugins)
+    if not (request.root / FILE).exists():
+        prepare_workers(request.threads)  # it imports torch while the plan is made
+    rows, members, new = planned(request)
     with locked(request.root), Store(request.root / FILE, write=True) as store:
-        if not store.facts():
-            prepare_workers(request.threads)  # it imports torch while the plan is made
-        rows = planned(request, members, store)
+        store.add_facts(new)
         wanted = [row for row in rows if row.cell is not None]
         known = store.find(row.key for row in wanted)
         missing = [row for row in wanted if _to_measure(known.get(row.key), request)]
@@ -81,14 +81,16 @@ def run(request: Request, progress: Progress) -> Done:
         return _finish(rows, store, request, len(missing))
 
 
-def planned(request: Request, members: Catalogue, store: Store | None) -> list[Row]:
-    """The rows of the run, from facts that the store has or that are found now and kept there if it can be written."""
-    known = store.facts() if store is not None else {}
-    before = set(known)
+def planned(request: Request) -> tuple[list[Row], Catalogue, dict[str, str]]:
+    """The rows of the run, the members that it may name, and facts that no earlier plan has left in the store. Writes nothing."""
+    members, file = catalogue(request.plugins), request.root / FILE
+    before: dict[str, str] = {}
+    if file.exists():
+        with Store(file) as store:
+            before = store.facts()
+    known = dict(before)
     rows = make_plan(request.suite, members, request.options, known, request.where)
-    if store is not None and store.writable and (new := {key: known[key] for key in known if key not in before}):
-        store.add_facts(new)
-    return rows
+    return rows, members, {key: value for key, value in known.items() if key not in before}
 
 
 def _to_measure(found: Found | None, request: Request) -> bool:

@@ -54,7 +54,7 @@ class Store:
     """An open store. `write` opens it for the run's client, creating what is missing; otherwise it is only read."""
 
     def __init__(self, path: Path, write: bool = False) -> None:
-        self.path, self.writable = path, write
+        self.path = path
         with self._guarded():
             _check_header(path)
             if write:
