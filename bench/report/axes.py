@@ -43,6 +43,9 @@ STYLE: Any = {
 }
 
 
+Figures = tuple[np.ndarray, np.ndarray, np.ndarray]  # values, and the lower and upper ends of their intervals
+
+
 @contextmanager
 def style() -> Iterator[None]:
     """The look of every figure, for a while."""
@@ -131,18 +134,22 @@ def drawable(text: str) -> str:
 
 @dataclass(frozen=True)
 class Scale:
-    """A log axis from `lowest` to `highest`. zero: where zero is drawn, apart and left of `first`; None where nothing is zero."""
+    """A log axis from `lowest` to `highest`, with a place `zero`, apart and left of `first`, for what is no more than `floor`.
+
+    zero is None where nothing is: then `first` is `lowest`.
+    """
 
     lowest: float
     first: float
     highest: float
-    zero: float | None
+    zero: float | None = None
+    floor: float = 0.0
 
     def at(self, x: np.ndarray) -> np.ndarray:
         """Where values are drawn; what lies beyond the axis is at its edge."""
         x = np.asarray(x, dtype=float)
         inside = np.clip(x, self.first, self.highest)
-        return np.where(x > 0, inside, self.lowest if self.zero is None else self.zero)
+        return np.where(x > self.floor, inside, self.lowest if self.zero is None else self.zero)
 
     def fraction(self, x: np.ndarray) -> np.ndarray:
         """The same as a fraction of the axis."""
@@ -162,7 +169,9 @@ class Scale:
             among = [float(x) for x in MaxNLocator(4).tick_values(self.first, self.highest)]
             places = [x for x in among if self.first <= x <= self.highest]
         texts = ticks(places)
-        return ([self.zero, *places], ["0", *texts]) if self.zero is not None else (places, texts)
+        if self.zero is None:
+            return places, texts
+        return [self.zero, *places], [f"≤{_tick(self.floor, 1)}" if self.floor else "0", *texts]
 
     def apply(self, axes: Axes, along: str) -> None:
         """Make this the x or the y axis."""
@@ -193,37 +202,44 @@ def _tick(x: float, digits: int) -> str:
     return f"{mantissa}e{int(exponent)}"
 
 
-def scale_of(value: np.ndarray, low: np.ndarray, high: np.ndarray) -> Scale:
-    """An axis for these intervals: all values and upper ends that are finite, and lower ends unless far below."""
-    value, low, high = (np.asarray(x, dtype=float) for x in (value, low, high))
+def scale_of(value: np.ndarray, low: np.ndarray, high: np.ndarray, floor: float = 0.0) -> Scale:
+    """An axis for these intervals: all values and upper ends that are finite, and lower ends unless far below.
+
+    floor: what is positive and no more than this is drawn where zero is.
+    """
     known = np.isfinite(value)
-    value, low, high = value[known], low[known], high[known]
-    floor = np.where(value > 0, value / 100, np.where(np.isfinite(high), high / 100, 0))
-    seen = np.concatenate([value[value > 0], high[np.isfinite(high) & (high > 0)], low[(low > 0) & (low >= floor)]])
+    value, low, high = (np.asarray(x, dtype=float)[known] for x in (value, low, high))
+    near = np.where(value > floor, value / 100, np.where(np.isfinite(high), high / 100, math.inf))
+    parts = [value, high[np.isfinite(high)], low[low >= near]]
+    seen = np.concatenate([part[part > floor] for part in parts])
     least, most = (float(seen.min()), float(seen.max())) if len(seen) else (0.1, 10.0)
     least, most = (min(max(x, 1e-150), 1e150) for x in (least, most))
     room = max(0.06 * math.log(most / least), math.log(1.12))
     least, most = least * math.exp(-room), most * math.exp(room * (2 if np.isinf(high).any() else 1))
-    if not (low <= 0).any():
-        return Scale(least, least, most, None)
+    if not (low <= floor).any():
+        return Scale(least, least, most)
     length = math.log(most / least)
-    return Scale(least * math.exp(-0.13 * length), least, most, least * math.exp(-0.07 * length))
+    shown = floor if ((value > 0) & (value <= floor)).any() else 0.0
+    least = max(least, floor)
+    return Scale(least * math.exp(-0.13 * length), least, most, least * math.exp(-0.07 * length), shown)
 
 
 def draw_spans(
-    axes: Axes, scale: Scale, along: str, low: np.ndarray, high: np.ndarray, across: np.ndarray, colors: Sequence[str]
+    axes: Axes, scale: Scale, along: str, figure: Figures, across: np.ndarray, colors: Sequence[str]
 ) -> None:
-    """Intervals along x or y at the places `across`; an arrow where one goes on beyond the axis, or to zero."""
-    start, stop = scale.at(low), scale.at(high)
+    """Intervals along x or y at the places `across`; an arrow where one has no upper end, or goes on below the axis."""
+    value, low, high = figure
+    onward = scale.at(value) * (scale.highest / scale.lowest) ** 0.07
+    start, stop = scale.at(low), np.where(np.isinf(high), np.minimum(onward, scale.highest), scale.at(high))
     draw = axes.hlines if along == "x" else axes.vlines
     draw(across, start, stop, colors=list(colors), lw=1.2, zorder=2)
-    goes_on = [(np.asarray(low) < scale.first, start, "<" if along == "x" else "v")]
-    goes_on += [(np.asarray(high) > scale.highest, stop, ">" if along == "x" else "^")]
-    for which, ends, marker in goes_on:
+    down = (low < scale.first) & (low > scale.floor if scale.zero is not None else True)
+    for which, ends, marker in ((down, start, "<v"), (np.isinf(high), stop, ">^")):
         if which.any():
             x, y = (ends, across) if along == "x" else (across, ends)
             shown = [c for c, w in zip(colors, which, strict=True) if w]
-            axes.scatter(x[which], y[which], marker=marker, s=14, color=shown, lw=0, zorder=3, clip_on=False)
+            sign = marker[along == "y"]
+            axes.scatter(x[which], y[which], marker=sign, s=14, color=shown, lw=0, zorder=3, clip_on=False)
 
 
 def spread_out(wanted: np.ndarray, gap: float, length: float) -> np.ndarray:

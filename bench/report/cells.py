@@ -63,7 +63,7 @@ def read(folder: Path) -> Run:
     missing = [name for name in [*TEXTS, *NUMBERS, "trusted"] if name not in cells]
     if missing:
         raise Refusal(f"{folder}/results.parquet is of another version: it has no column {missing[0]!r}")
-    return Run(folder, described(cells), coordinates, made)
+    return Run(folder, described(cells), coordinates, made if isinstance(made, dict) else {})
 
 
 def described(cells: pd.DataFrame) -> pd.DataFrame:

@@ -53,6 +53,7 @@ NAME = 44  # characters of a name in a figure; the middle of a longer one is lef
 BINS = 64  # columns of a heat map
 SEEN = 6.0  # |z| at which its colour ends
 DPI = 150
+SMALL = 1e-3  # percent of |truth|: a bias of no more is drawn where zero is
 
 
 def write_figures(folder: Path) -> list[Path]:
@@ -116,7 +117,7 @@ def bias_variance(problem: str, rows: pd.DataFrame) -> Figure | None:
     boxes = [Box(3.6, max(2.4, 0.15 * len(g)), left=0.75, right=room + 0.45, top=0.35, bottom=0.5) for _, g in groups]
     notes = [
         "Intervals: 95%. Dashed: 1% of |truth|; `unbiased` needs an interval that ends left of it. Left of the dotted line: zero, "
-        "which a log axis has not. Open markers, and arrows to the right or up: heavy tail or too few replicates, no upper end."
+        "which a log axis has not. Open markers and arrows: heavy tail or too few replicates, no upper end."
     ]
     if missing := sorted(set(rows.loc[rows["relative_bias"].isna(), "short"])):
         notes.append(f"No truth to compare with, not shown: {', '.join(missing)}.")
@@ -124,7 +125,7 @@ def bias_variance(problem: str, rows: pd.DataFrame) -> Figure | None:
         notes.append("Where the truth is zero, the bias is in percent of one replicate's standard deviation.")
     figure, axes = sheet(boxes, 2, f"{problem}: bias against variance", notes, verdict_key(rows))
     for ax, box, (point, group) in zip(axes, boxes, groups, strict=True):
-        x, y = fitted(group, "relative_bias", include=1.0), fitted(group, "total_variance")
+        x, y = fitted(group, "relative_bias", include=1.0, floor=SMALL), fitted(group, "total_variance")
         ax.axvline(1.0, color=GREY, lw=0.8, ls=(0, (4, 3)), zorder=0)
         heights = y.fraction(group["total_variance"].to_numpy())
         ax.hlines(
@@ -148,9 +149,7 @@ def variance(problem: str, rows: pd.DataFrame) -> Figure | None:
         return None
     room = max(map(wide, rows["short"]))
     boxes = [list_box(len(g), room) for _, g in groups]
-    notes = [
-        "Intervals: 95%; an arrow: no upper end (heavy tail or too few replicates), or an interval that reaches zero."
-    ]
+    notes = ["Intervals: 95%. Open markers and arrows: heavy tail or too few replicates, no upper end."]
     figure, axes = sheet(boxes, 2, f"{problem}: variance by estimator", notes, verdict_key(rows))
     for ax, box, (point, group) in zip(axes, boxes, groups, strict=True):
         ordered_list(ax, box, group, "total_variance")
@@ -173,7 +172,8 @@ def time_error(problem: str, rows: pd.DataFrame) -> Figure | None:
     noise = f" Noise floor of the clock: {100 * math.expm1(floor):.2g}%." if math.isfinite(floor) else ""
     notes = [
         "Left: numbers as in the list on the right; line: the front of estimators that no other beats in both, those found biased "
-        "left out; dotted: equal time x variance. Right: time x variance, log half-widths of both intervals in quadrature. "
+        "or without an upper end left out; dotted: equal time x variance. Right: time x variance, log half-widths of both "
+        "intervals in quadrature. Open markers and arrows: heavy tail or too few replicates, no upper end. "
         f"Intervals: 95%. Times are this run's: compare them with each other, not with another run's.{noise}"
     ]
     if untimed := sorted(set(rows.loc[rows["work_variance"].isna(), "short"])):
@@ -198,7 +198,8 @@ def plane(ax: Axes, box: Box, rows: pd.DataFrame) -> None:
     for power in range(math.ceil(least), math.floor(most) + 1, max(1, round((most - least) / 8))):
         ends = np.array([x.lowest, x.highest])
         ax.plot(ends, 10.0**power / ends, color=PALE, lw=0.8, ls=":", zorder=0)
-    best = front(times, np.where(rows["verdict"] == "biased", np.inf, variances))
+    out = (rows["verdict"] == "biased") | ~rows["trusted"]
+    best = front(times, np.where(out, np.inf, variances))
     corners_x, corners_y = x.at(times[best]), y.at(variances[best])
     ax.step(np.r_[corners_x, x.highest], np.r_[corners_y, corners_y[-1:]], where="post", color=GREY, lw=1.0, zorder=1)
     cross(ax, rows, ("seconds", x), ("total_variance", y))
@@ -259,8 +260,8 @@ def samples(problem: str, rows: pd.DataFrame) -> Figure | None:
     ]  # fmt: skip
     boxes = [Box(2.7, 2.1, left=0.75, right=0.2, top=0.35, bottom=0.5) for _ in range(2 * len(groups))]
     notes = [
-        "Points are shifted sideways a little to show their 95% intervals; an arrow or an open marker: heavy tail or too few "
-        "replicates. Dotted: 1/K, what independent samples would give, and K."
+        "Points are shifted sideways a little to show their 95% intervals; open markers and arrows: heavy tail or too few "
+        "replicates, no upper end. Dotted: 1/K, what independent samples would give, and K."
     ]
     columns = 4 if len(groups) > 1 else 2
     figure, axes = sheet(boxes, columns, f"{problem}: against samples K", notes, key)
@@ -294,14 +295,15 @@ def against_samples(
     guide = np.array([x.lowest, x.highest])
     middle = float(np.exp(np.log(rows["samples"]).mean()))
     ax.plot(guide, math.sqrt(y.first * y.highest) * (guide / middle) ** slope, color=PALE, lw=0.9, ls=":", zorder=0)
-    shown = list(dict.fromkeys(rows["line"]))
-    for place, line in enumerate(shown):
+    present = list(dict.fromkeys(rows["line"]))
+    for place, line in enumerate(present):
         group = rows[rows["line"] == line].sort_values("samples", kind="stable")
-        aside = group["samples"].to_numpy() * 1.025 ** (place - (len(shown) - 1) / 2)
+        aside = group["samples"].to_numpy() * 1.025 ** (place - (len(present) - 1) / 2)
         handle = key[lines[line]]
         color = str(handle.get_color())
-        value, low, high = (group[name + end].to_numpy() for end in ENDS)
-        draw_spans(ax, y, "y", low, high, aside, [color] * len(group))
+        shown = with_ends(group, name)
+        value = shown[0]
+        draw_spans(ax, y, "y", shown, aside, [color] * len(group))
         ax.plot(aside, y.at(value), color=color, lw=1.1, ls=handle.get_linestyle(), zorder=2)
         fills = [color if trusted else "white" for trusted in group["trusted"]]
         ax.scatter(aside, y.at(value), marker=handle.get_marker(), s=20, c=fills, edgecolors=[color], lw=1.0, zorder=4)
@@ -450,9 +452,16 @@ def by_point(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return [(short(str(point)), group) for point, group in rows.groupby("point", sort=False)]
 
 
-def fitted(rows: pd.DataFrame, name: str, include: float = math.nan) -> Scale:
+def with_ends(rows: pd.DataFrame, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A figure of each cell with the ends of its interval."""
+    value, low, high = (rows[name + end].to_numpy() for end in ENDS)
+    return value, low, high
+
+
+def fitted(rows: pd.DataFrame, name: str, include: float = math.nan, floor: float = 0.0) -> Scale:
     """An axis for a figure and its intervals, and for one value more."""
-    return scale_of(*(np.append(rows[name + end].to_numpy(), include) for end in ENDS))
+    value, low, high = (np.append(part, include) for part in with_ends(rows, name))
+    return scale_of(value, low, high, floor)
 
 
 def colors_of(rows: pd.DataFrame) -> list[str]:
@@ -466,8 +475,7 @@ def cross(ax: Axes, rows: pd.DataFrame, x: tuple[str, Scale], y: tuple[str, Scal
         places[along] = scale.at(rows[name].to_numpy())
         scale.apply(ax, along)
     for along, (name, scale) in (("x", x), ("y", y)):
-        low, high = rows[f"{name}_low"].to_numpy(), rows[f"{name}_high"].to_numpy()
-        draw_spans(ax, scale, along, low, high, places["y" if along == "x" else "x"], colors_of(rows))
+        draw_spans(ax, scale, along, with_ends(rows, name), places["y" if along == "x" else "x"], colors_of(rows))
     points(ax, rows, places["x"], places["y"])
 
 
@@ -491,11 +499,11 @@ def ordered_list(ax: Axes, box: Box, rows: pd.DataFrame, name: str, numbered: st
     """Dots and intervals, one below the other, the smallest on top."""
     rows = rows.sort_values(name, kind="stable")
     scale, heights = fitted(rows, name), np.arange(len(rows), dtype=float)
-    value, low, high = (rows[name + end].to_numpy() for end in ENDS)
+    shown = with_ends(rows, name)
     scale.apply(ax, "x")
     ax.hlines(heights, scale.lowest, scale.highest, color="#ececec", lw=0.6, zorder=0)
-    draw_spans(ax, scale, "x", low, high, heights, colors_of(rows))
-    points(ax, rows, scale.at(value), heights)
+    draw_spans(ax, scale, "x", shown, heights, colors_of(rows))
+    points(ax, rows, scale.at(shown[0]), heights)
     texts = rows["short"].tolist()
     if numbered:
         texts = [f"{rank}  {text}" for rank, text in zip(rows[numbered], texts, strict=True)]

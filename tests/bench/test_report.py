@@ -268,6 +268,16 @@ def test_log_axis_has_a_place_for_zero_and_shows_where_an_interval_goes_on() -> 
     assert positive.lowest < 0.9 < 1.1 < positive.highest
 
 
+def test_rounding_does_not_stretch_an_axis() -> None:
+    value, high = np.array([1e-13, 2.0]), np.array([math.inf, 3.0])
+    scale = axes.scale_of(value, np.array([0.0, 1.0]), high, floor=1e-3)
+    assert scale.first > 0.5
+    assert scale.at(value).tolist() == [scale.zero, 2.0]
+    assert scale.ticks()[1][0] == "≤0.001"
+    exact = axes.scale_of(np.array([0.0, 2.0]), np.array([0.0, 1.0]), high, floor=1e-3)
+    assert exact.ticks()[1][0] == "0"
+
+
 @pytest.mark.parametrize(
     "values", [[0.0], [1e-300, 1e300], [5.0], [1.0, 1.0001], [3e-7, 4e-7], [math.nan], [1e4, 1e5], [0.0, math.inf]]
 )
