@@ -180,6 +180,8 @@ def mismatch(estimator: Estimator, problem: Problem) -> str | None:
         return f"{e.name} evaluates f off its support; {p.name}'s f is defined on it only"
     if Ask.PARTS in union and p.parts is None:
         return f"{e.name} needs the addends of f; {p.name} gives only their sum"
+    if Ask.PARTS in union and objective.ratio:
+        return f"{e.name} needs the addends of f; {p.name}'s integrand, for {objective.name}, has log q in it as well"
     samples = sum(Ask.SAMPLE in one for one in asked)
     if objective.samples > 1 and (samples == 0 or samples % objective.samples):
         return f"{e.name} draws {samples} samples; {p.name}'s bound takes {objective.samples}"

@@ -122,7 +122,7 @@ def addressed(
         values = _map(noise.kind, words)
     values = values[:, skip : skip + len(replicates)]
     shape = (*noise.front, len(replicates), *([len(rows)] if with_data else []), *noise.event)
-    out = torch.from_numpy(np.ascontiguousarray(values)).to(dtype).reshape(shape)
+    out = _cast(noise.kind, values, dtype).reshape(shape)
     return out if with_data or data is None else out.unsqueeze(len(noise.front) + 1)
 
 
@@ -141,7 +141,13 @@ def _own_rows(
     else:
         values = _map(noise.kind, np.where(odd, pair[..., 1], pair[..., 0]))
     shape = (*noise.front, replicates, rows.shape[1], *noise.event)
-    return torch.from_numpy(np.ascontiguousarray(values[:, skip:])).to(dtype).reshape(shape)
+    return _cast(noise.kind, values[:, skip:], dtype).reshape(shape)
+
+
+def _cast(kind: str, values: np.ndarray, dtype: torch.dtype) -> Tensor:
+    """In `dtype`; a uniform stays below one, to which float32 would round the largest."""
+    out = torch.from_numpy(np.ascontiguousarray(values)).to(dtype)
+    return out.clamp(max=1 - torch.finfo(dtype).eps / 2) if kind == "uniform" and dtype != torch.float64 else out
 
 
 def _uniform(words: np.ndarray) -> np.ndarray:

@@ -139,3 +139,13 @@ def test_an_unknown_kind_is_refused_in_a_sentence() -> None:
 def test_keys_differ_in_every_part() -> None:
     keys = {key_of(0, "p", 1), key_of(1, "p", 1), key_of(0, "q", 1), key_of(0, "p", 2), key_of("0", "p", 1)}
     assert len(keys) == 5
+
+
+def test_a_float32_uniform_stays_below_one() -> None:
+    """The largest words round to one in float32, where log(1 - u) would be infinite."""
+    from estimators.noise import _cast
+
+    largest = np.array([(2.0**32 - 1 + 0.5) * 2.0**-32, 0.5])
+    assert float(torch.from_numpy(largest).float()[0]) == 1.0
+    assert float(_cast("uniform", largest, torch.float32)[0]) == 1 - 2.0**-24
+    assert float(_cast("uniform", largest, torch.float64)[0]) == largest[0]
