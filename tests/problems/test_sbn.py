@@ -15,6 +15,7 @@ from estimators.disarm import disarm
 from estimators.noise import MEASURE, addressed
 from estimators.score_function import rloo
 from problems.base import Problem
+from problems.reference import fingerprint, read_references
 from problems.sbn import sbn
 from problems.truth import enumerated, true_gradient
 
@@ -103,13 +104,15 @@ def test_rloo_is_plain_autograd_of_its_surrogate(layers: int) -> None:
     torch.testing.assert_close(found, plainly(problem, 3, 8), rtol=1e-9, atol=1e-9)
 
 
-def agreement(problem: Problem, estimator: Estimator, truth: torch.Tensor, n: int) -> tuple[float, float]:
-    """z along the truth, and the squared distance from it in units of what the noise leads to expect."""
+def agreement(
+    problem: Problem, estimator: Estimator, truth: torch.Tensor, n: int, se: float = 0.0
+) -> tuple[float, float]:
+    """z along the truth, and the squared distance from it in units of what its noise and the truth's `se` lead to expect."""
     trial = prepare(estimator, problem, 11)
     g = torch.cat([gradients(trial, range(start, start + 64)) for start in range(0, n, 64)])
     along = g @ (truth / truth.norm())
     z = float((along.mean() - truth.norm()) / along.std()) * n**0.5
-    return z, float((g.mean(0) - truth).square().sum() / (g.var(0).sum() / n))
+    return z, float((g.mean(0) - truth).square().sum() / (g.var(0).sum() / n + se**2))
 
 
 @pytest.mark.parametrize(
@@ -130,6 +133,18 @@ def test_estimators_agree_with_the_sums_at_the_stored_points(layers: int, point:
     assert 0.4 < ratio < 2
     if point == "init":
         assert abs(agreement(problem, estimator, 1.2 * truth.gradient, 512)[0]) > 4.5  # a wrong truth is seen
+
+
+@pytest.mark.parametrize(("point", "estimator"), [("init", rloo(2)), ("mid", disarm()), ("converged", rloo(2))])
+def test_another_estimator_agrees_with_the_stored_references(point: str, estimator: Estimator) -> None:
+    problem = sbn(hidden=32).at(point)
+    truth = true_gradient(problem)
+    assert truth is not None
+    assert truth.tier == "reference"
+    assert read_references("sbn")[fingerprint(problem)]["estimator"].split("[")[0] != estimator.name
+    z, ratio = agreement(problem, estimator, truth.gradient, 512, float(truth.se.norm()))
+    assert abs(z) < 4.5
+    assert 0.4 < ratio < 2
 
 
 def test_drawn_rows_are_scaled_to_all_of_them() -> None:
