@@ -35,7 +35,7 @@ def value(q: Family, x: Tensor, fx: Tensor) -> Tensor:
     return (q.log_prob(x).exp() * fx).sum(0)
 
 
-def exact(states: int = 4096) -> Estimator:
+def exact(states: int = 128) -> Estimator:
     """Exact enumeration: the sum over every point of a finite support.
 
     For any finite family of at most `states` points; no variance and no bias, for Expectation and Elbo; S evaluations of f.

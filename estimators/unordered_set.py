@@ -55,7 +55,7 @@ def chances(q: Family, noise: Tensor, k: int) -> tuple[Tensor, Mapping[Indices, 
     return chosen, log_drawing(chosen, log_rest)
 
 
-def unordered_set(samples: int = 2, states: int = 4096) -> Estimator:
+def unordered_set(samples: int = 2, states: int = 1024) -> Estimator:
     """Unordered set estimator: samples without replacement, Rao-Blackwellised over their order, with the built-in baseline.
 
     For any finite family of at most `states` points (the exact weights take a sum over the support and over 2^K subsets).
