@@ -24,14 +24,14 @@ from problems.calling import UnknownName
 if TYPE_CHECKING:
     from problems.truth import Truth
 
+Examine = Callable[[Trial, State | None, torch.Tensor], str | None]
 REPLICATES = 32_768
-MOST_NUMBERS = 2**27
 EXTREME = 30.0
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One check of one pair: `why` is None where it passed. level: p-value of a statistical check, NaN otherwise."""
+    """One check of one pair: `why` is None where it passed. p: p-value of a statistical check, NaN otherwise."""
 
     check: str
     problem: str
@@ -134,8 +134,15 @@ def _exact_checks(estimator: Estimator, problem: Problem, point: str, seed: int)
         return [Finding("runs", title, point, f"it raised {type(error).__name__}: {error}")]
     found = [Finding("runs", title, point, None)]
     for name, examine in _EXACT.items():
-        found.append(Finding(name, title, point, examine(trial, state, g)))
+        found.append(Finding(name, title, point, _guarded(examine, trial, state, g)))
     return found
+
+
+def _guarded(examine: Examine, trial: Trial, state: State | None, g: torch.Tensor) -> str | None:
+    try:
+        return examine(trial, state, g)
+    except Exception as error:
+        return f"it raised {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
 
 
 def _finite(trial: Trial, state: State | None, g: torch.Tensor) -> str | None:
@@ -167,12 +174,12 @@ def _leaves_inputs(trial: Trial, state: State | None, g: torch.Tensor) -> str | 
     before = [t.clone() for t in _inputs(trial, state)]
     gradients(trial, range(64), state)
     same = all(torch.equal(a, b) for a, b in zip(before, _inputs(trial, state), strict=True))
-    return None if same else "it changes theta, the model or its learned state in place"
+    return None if same else "it changes theta, the model, the data or its learned state in place"
 
 
 def _inputs(trial: Trial, state: State | None) -> list[torch.Tensor]:
     problem = trial.problem
-    return [t for t in (problem.theta, problem.model, *(state or {}).values()) if t is not None]
+    return [t for t in (problem.theta, problem.model, problem.data, *(state or {}).values()) if t is not None]
 
 
 def _counts(trial: Trial, state: State | None, g: torch.Tensor) -> str | None:
@@ -225,7 +232,7 @@ def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
     return torch.equal(a.nan_to_num(1.5e300), b.nan_to_num(1.5e300))
 
 
-_EXACT: dict[str, Callable[[Trial, State | None, torch.Tensor], str | None]] = {
+_EXACT: dict[str, Examine] = {
     "gradients are finite": _finite,
     "repeats bit for bit": _repeats,
     "replicates are independent": _independent,

@@ -70,7 +70,7 @@ def prepare(
     kind, where = getattr(torch, dtype), torch.device(device)
 
     def cast(t: Tensor) -> Tensor:
-        return t.detach().to(where, kind)
+        return t.detach().to(where, kind, copy=True)
 
     def optionally(t: Tensor | None) -> Tensor | None:
         return None if t is None else cast(t)
@@ -82,17 +82,16 @@ def prepare(
         data=optionally(problem.data),
         parts=optionally(problem.parts),
     )
-    key = key_of(seed, problem.name, sorted(problem.settings.items()), point)
+    key = key_of(int(seed), problem.name, sorted(problem.settings.items()), point)
     return Trial(estimator, moved, key, kind, where)
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What one draw gave: all that combine and learn may name, the rows of data, and which points count as samples."""
+    """What one draw gave: all that combine and learn may name, and the rows of data."""
 
     known: dict[str, Any]
     data: Tensor | None
-    weighed: list[int]
 
 
 def gradients(
@@ -107,7 +106,7 @@ def gradients(
         g = _combine(trial, answers, len(replicates))
     parts = [_pull_back(trial.problem, g, answers.data)]
     if trial.problem.model is not None:
-        parts.append(_model_gradient(trial.problem, answers))
+        parts.append(_model_gradient(trial, answers))
     g = torch.cat(parts, -1)
     problem = trial.problem
     return g * (problem.rows / problem.batch) if problem.batch else g
@@ -140,9 +139,14 @@ def ask(trial: Trial, replicates: range, state: State | None, phase: int, count:
         _check_points(trial, x, len(asked), len(replicates), size.event)
         known["x"] = x
         known["fx"], known["dfx"], known["hfx"] = _evaluate(problem, q, asked, x, data, count, graph)
-    weighed = list(range(len(asked))) if estimator.value else [k for k, one in enumerate(asked) if Ask.SAMPLE in one]
-    known["weight"] = _weights(trial, known, weighed)
-    return Answers(known, data, weighed)
+    if _names_weight(estimator):
+        known["weight"] = _weights(trial, known, _weighed(trial))
+    return Answers(known, data)
+
+
+def _names_weight(estimator: Estimator) -> bool:
+    learn_ = estimator.learning.learn if estimator.learning else None
+    return any("weight" in names(one) for one in (estimator.combine, learn_) if one is not None)
 
 
 def _rows(trial: Trial, replicates: range, phase: int) -> tuple[Any, Tensor | None]:
@@ -164,11 +168,26 @@ def _check_points(trial: Trial, x: Any, points: int, replicates: int, event: tup
         raise MemberError(
             f"{trial.estimator.name}: draw gave x of shape {found}; {wanted} was declared [K, R, (B,) *event]"
         )
+    _check_kind(trial, "draw gave x", x)
+
+
+def _check_kind(trial: Trial, what: str, t: Tensor) -> None:
+    """A result in another dtype, or on another device, would be measured as what it is not."""
+    if t.dtype != trial.dtype or t.device.type != trial.device.type:
+        found, wanted = (
+            f"{d} on {w}".replace("torch.", "") for d, w in ((t.dtype, t.device), (trial.dtype, trial.device))
+        )
+        raise MemberError(
+            f"{trial.estimator.name}: {what} in {found}; this is measured in {wanted} (`.to(theta)` converts)"
+        )
 
 
 def _integrand(problem: Problem, q: Family, x: Tensor, data: Tensor | None, parts: bool) -> Tensor:
     """fx: f, or f - log q where the objective is one of a ratio."""
     fx = problem.value(x, None, data)
+    if not isinstance(fx, torch.Tensor) or not fx.is_floating_point():
+        found = str(fx.dtype).replace("torch.", "") if isinstance(fx, torch.Tensor) else type(fx).__name__
+        raise MemberError(f"{problem.name}: f gave {found}; a tensor of floats, one for each point, was expected")
     if problem.parts is not None and not parts:
         fx = fx.sum(-1)
     if not parts and tuple(fx.shape) != tuple(x.shape[: x.ndim - q.event_axes]):
@@ -186,6 +205,7 @@ def _evaluate(
     parts = any(Ask.PARTS in one for one in asked)
     alive = ~x.detach().isnan().flatten(x.ndim - q.event_axes).any(-1)
     if not alive.all():
+        _check_dead(asked, alive)
         count.f += int(alive.sum())
         fx = _integrand(problem, q, torch.nan_to_num(x), data, parts)
         return torch.where(alive, fx, torch.nan), None, None
@@ -207,6 +227,13 @@ def _evaluate(
     points = list(kinds.values())
     fx = torch.cat([one[0] for one in found])[place]
     return fx, _together([one[1] for one in found], points, place), _together([one[2] for one in found], points, place)
+
+
+def _check_dead(asked: list[Ask], alive: Tensor) -> None:
+    """A point of NaN may be one whose value alone is asked: there is no derivative of f there, and it is no sample."""
+    dead = [one for one, live in zip(asked, alive.flatten(1).all(1).tolist(), strict=True) if not live]
+    if any(one & (Ask.GRADIENT | Ask.HESSIAN) for one in dead):
+        raise MemberError("draw gave NaN at a point where a derivative of f is asked")
 
 
 def _order(one: Ask) -> int:
@@ -249,16 +276,30 @@ def _together(values: list[Tensor | None], points: list[list[int]], place: Tenso
     return torch.cat(filled)[place]
 
 
-def _weights(trial: Trial, known: dict[str, Any], weighed: list[int]) -> Tensor | None:
+def _weighed(trial: Trial) -> list[int]:
+    """Places of the points that count in the objective's value: all if the estimator has a value of its own, else its samples."""
+    asked = asks(trial.estimator.points, size_of(trial.problem))
+    return [k for k, one in enumerate(asked) if trial.estimator.value or Ask.SAMPLE in one]
+
+
+def _weights(trial: Trial, known: dict[str, Any], weighed: list[int]) -> Tensor:
     """weight_k = d value / d fx_k of the points that count: `[K', R, (B)]`."""
-    fx = known["fx"]
-    if not weighed or fx.ndim != known["x"].ndim - known["q"].event_axes:
-        return None
+    own, objective = trial.estimator.value, trial.problem.objective
+    fx = known["fx"][weighed].detach()
+    if own is None and bool(fx.isnan().any()):
+        raise MemberError(
+            f"{trial.estimator.name}: a point of NaN is declared a SAMPLE; it is none, so that the model has no gradient"
+        )
     with torch.enable_grad():
-        leaf = fx[weighed].detach().requires_grad_()
-        own = trial.estimator.value
-        value = call(own, {**known, "fx": leaf}) if own else trial.problem.objective.value(leaf)
-        return torch.nan_to_num(torch.autograd.grad(value.sum(), leaf)[0])
+        leaf = fx.requires_grad_()
+        if own is not None:
+            value = call(own, {**known, "fx": leaf})
+        elif objective.samples > 1:  # several draws of the bound: the mean of their values
+            value = objective.value(leaf.unflatten(0, (-1, objective.samples)).movedim(1, 0)).mean(0)
+        else:
+            value = objective.value(leaf)
+        weight = torch.autograd.grad(value.sum(), leaf)[0]
+    return torch.where(fx.isnan(), 0.0, weight)
 
 
 def _combine(trial: Trial, answers: Answers, replicates: int) -> Tensor:
@@ -272,6 +313,7 @@ def _combine(trial: Trial, answers: Answers, replicates: int) -> Tensor:
     if not isinstance(g, torch.Tensor) or tuple(g.shape) != wanted:
         found = tuple(g.shape) if isinstance(g, torch.Tensor) else type(g).__name__
         raise MemberError(f"{estimator.name}: combine gave shape {found}; {wanted} was expected [R, (B,) *theta]")
+    _check_kind(trial, "combine gave a gradient", g)
     return g
 
 
@@ -291,32 +333,28 @@ def _pull_back(problem: Problem, g: Tensor, data: Tensor | None) -> Tensor:
     return torch.func.vmap(weights, in_dims=axes)(g, data).reshape(len(g), -1)
 
 
-def _model_gradient(problem: Problem, answers: Answers) -> Tensor:
+def _model_gradient(trial: Trial, answers: Answers) -> Tensor:
     """sum_k weight_k grad_model f(x_k), for each replicate: `[R, M]`."""
+    problem, weighed = trial.problem, _weighed(trial)
+
+    def f(x: Tensor, model: Tensor, rows: Tensor | None) -> Tensor:
+        fx = problem.value(x, model, rows)
+        return fx if problem.parts is None else fx.sum(-1)
 
     def one(x: Tensor, weight: Tensor, rows: Tensor | None) -> Tensor:
-        return torch.func.grad(lambda model: (weight * problem.value(x, model, rows)).sum())(problem.model)
+        return torch.func.grad(lambda model: (weight * f(x, model, rows)).sum())(problem.model)
 
-    x = torch.nan_to_num(answers.known["x"].detach()[answers.weighed])
+    x = torch.nan_to_num(answers.known["x"].detach()[weighed])
     axes = (1, 1, None if answers.data is None else 0)
     with torch.no_grad():
-        g = torch.func.vmap(one, in_dims=axes)(x, answers.known["weight"], answers.data)
+        g = torch.func.vmap(one, in_dims=axes)(x, _weights(trial, answers.known, weighed), answers.data)
     return g.reshape(len(g), -1)
 
 
 def learn(trial: Trial) -> tuple[dict[str, Tensor] | None, Count]:
     """The estimator's learned state, a pure function of the trial, and what learning it cost."""
-    count, learning = Count(), trial.estimator.learning
-    if learning is None:
-        return None, count
-    size = size_of(trial.problem)
-    theta = trial.problem.site_parameters(trial.problem.theta).detach()
-    generator = torch.Generator().manual_seed(trial.key % 2**63)
-    state = {
-        n: t.to(trial.device, trial.dtype)
-        for n, t in call(learning.init, {"theta": theta, "size": size, "generator": generator}).items()
-    }
-    if learning.learn is None:
+    count, learning, state = Count(), trial.estimator.learning, initial_state(trial)
+    if learning is None or state is None or learning.learn is None:
         return state, count
     study = trial
     if learning.draw is not None:
@@ -325,6 +363,18 @@ def learn(trial: Trial) -> tuple[dict[str, Tensor] | None, Count]:
     for step in range(learning.steps):
         state = _learning_step(study, learning.learn, state, step, count)
     return state, count
+
+
+def initial_state(trial: Trial) -> dict[str, Tensor] | None:
+    """The state before anything is learned; None where there is none."""
+    learning = trial.estimator.learning
+    if learning is None:
+        return None
+    size = size_of(trial.problem)
+    theta = trial.problem.site_parameters(trial.problem.theta).detach()
+    generator = torch.Generator().manual_seed(trial.key % 2**63)
+    found = call(learning.init, {"theta": theta, "size": size, "generator": generator})
+    return {n: t.to(trial.device, trial.dtype) for n, t in found.items()}
 
 
 def _learning_step(
@@ -357,7 +407,6 @@ def _whole(trial: Trial, replicates: range, phase: int, count: Count) -> Tensor:
         "f": CountingF(lambda x: _integrand(problem, q, x, None, False), q.event_axes, count),
         "generator": generator,
         "replicates": len(replicates),
-        "count": count,
     }
     assert estimator.gradients is not None
     g = call(estimator.gradients, known)

@@ -46,6 +46,7 @@ def chunk_of(trial: Trial) -> int:
         points = len(asks(trial.estimator.points, size))
         noises = noise_of(trial.estimator.noise, size, points)
         numbers = sum(math.prod(n.front) * math.prod(n.event or ()) for n in noises)
+        each += problem.rows * bool(problem.batch)  # the uniforms that choose the rows
         each += rows * (points * math.prod(size.event) + numbers)
     chunk = BLOCK
     while chunk > 64 and chunk * each > CHUNK_ELEMENTS:
@@ -94,21 +95,26 @@ def observe(
     """Measure `replicates` gradients of `problem` (already at its point). Raises Mismatch where the pair cannot run.
 
     truth: the true gradient where the caller has it already. progress: told the number of replicates done.
+    threads: recorded; the numbers are computed on one, of which they would else depend in their last bits.
     """
-    from bench.evaluate import learn, prepare
+    from bench.evaluate import gradients, initial_state, learn, prepare
     from estimators.base import claim_of
+    from estimators.noise import PILOT
     from problems.truth import true_gradient
 
-    reset_peak()
-    with pinned(threads):
+    _check(replicates, dtype, threads)
+    with pinned(1):
         trial = prepare(estimator, problem, seed, point, dtype, device)
         used = _backend(trial, backend)
         truth = truth or true_gradient(problem)
+        reset_peak()
+        started = time.perf_counter()
+        gradients(trial, range(64), initial_state(trial), phase=PILOT)
+        cold = time.perf_counter() - started
         started = time.perf_counter()
         state, learning = learn(trial)
         learned = time.perf_counter()
         pilot = pilot_mean(trial, state)
-        cold = time.perf_counter() - learned
         exact = np.full(len(pilot), np.nan) if truth is None else truth.gradient.numpy()
         sums, count = _all_blocks(trial, state, pilot, exact, replicates, progress)
     rows = max(problem.batch or problem.rows, 1)
@@ -125,6 +131,7 @@ def observe(
         samples=_samples(trial),
         f_evals=count.f / evaluated,
         gradient_evals=count.gradient / evaluated,
+        hessian_evals=count.hessian / evaluated,
         learn_f_evals=learning.f / rows,
         learn_gradient_evals=learning.gradient / rows,
         learn_seconds=learned - started,
@@ -136,6 +143,16 @@ def observe(
         threads=threads,
         state={} if state is None else {n: t.cpu().numpy() for n, t in state.items()},
     )
+
+
+def _check(replicates: int, dtype: str, threads: int) -> None:
+    """Raises ValueError, in a sentence."""
+    if not isinstance(replicates, int) or replicates < 2:
+        raise ValueError(f"replicates is {replicates!r}; it is a whole number of at least 2")
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype {dtype!r}: it is one of {', '.join(DTYPES)}")
+    if threads < 1:
+        raise ValueError(f"threads is {threads}; it is at least 1")
 
 
 def _all_blocks(
@@ -224,7 +241,7 @@ def measure(
 
     replicates: number of gradients. seed: of the addressed noise; the same numbers come again for the same seed. point: one of the
     problem's named points. backend: auto, torch, numba or cuda. rounds: of timing; 0 does not time.
-    Raises Mismatch, with the reason, where the pair cannot run.
+    Raises Mismatch, with the reason, where the pair cannot run, and MemberError where a gradient is not finite.
     """
     from bench.timing import time_together
 
@@ -240,11 +257,20 @@ def measure(
         device=device,
         threads=threads,
     )
+    _check_finite(outcome)
     timing = None
     if rounds:
         with pinned(threads):
             timing = time_together([(estimator, there)], rounds=rounds, dtype=dtype, device=device)[0]
     return summarise(outcome, timing)
+
+
+def _check_finite(outcome: Outcome) -> None:
+    """Raises MemberError where a gradient was not finite: the mean of the others says nothing of the estimator."""
+    from bench.evaluate import MemberError
+
+    if bad := outcome.sums.nonfinite:
+        raise MemberError(f"{bad} of {bad + outcome.replicates} gradients were not finite")
 
 
 @contextmanager

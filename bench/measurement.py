@@ -61,6 +61,7 @@ class Measurement:
     cosine_interval: tuple[float, float]
     f_evals: float
     gradient_evals: float
+    hessian_evals: float
     learn_f_evals: float
     learn_gradient_evals: float
     learn_seconds: float
@@ -137,6 +138,7 @@ def summarise(outcome: Outcome, timing: Timing | None = None, rejected: bool | N
         cosine_interval=(cosine.low, cosine.high),
         f_evals=outcome.f_evals,
         gradient_evals=outcome.gradient_evals,
+        hessian_evals=outcome.hessian_evals,
         learn_f_evals=outcome.learn_f_evals,
         learn_gradient_evals=outcome.learn_gradient_evals,
         learn_seconds=outcome.learn_seconds,

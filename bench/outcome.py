@@ -15,8 +15,9 @@ from bench.moments import Sums, from_bytes, to_bytes
 class Outcome:
     """Sums, truth and counts of one cell.
 
-    truth, truth_se: `[P]`, NaN where there is no truth. f_evals, gradient_evals: for one estimate, of one datum.
-    learn_*: what learning the state cost, in all, of one datum. cold_s: the first call, in seconds.
+    truth, truth_se: `[P]`, NaN where there is no truth. f_evals, gradient_evals, hessian_evals: for one estimate, of one datum.
+    learn_*: what learning the state cost, in all, of one datum. cold_s: the first call, in seconds, which compiles what the
+    process has not compiled yet.
     peak_bytes: peak of resident memory of the process while measuring. state: what was learned.
     """
 
@@ -31,6 +32,7 @@ class Outcome:
     samples: int
     f_evals: float
     gradient_evals: float
+    hessian_evals: float
     learn_f_evals: float
     learn_gradient_evals: float
     learn_seconds: float

@@ -51,7 +51,7 @@ COLUMNS: dict[str, str] = {
     "peak_bytes": _WHOLE,
     **dict.fromkeys(["status", "reason"], _TEXT),
     **dict.fromkeys(["work_variance_low", "work_variance_high"], _REAL),
-    **dict.fromkeys(["yardstick_ratio", "yardstick_ratio_low", "yardstick_ratio_high"], _REAL),
+    **dict.fromkeys(["yardstick_ratio", "yardstick_ratio_low", "yardstick_ratio_high", "hessian_evals"], _REAL),
     "key": _TEXT,
 }
 CELL_KEY = ["run", "problem", "problem_settings", "point", "estimator", "estimator_settings"]
@@ -143,7 +143,15 @@ def _measured(outcome: Outcome, m: Measurement) -> dict[str, Any]:
         "work_variance": m.work_variance_interval,
     }
     same = ["gradient_norm", "verdict", "f_evals", "gradient_evals", "effective_number", "tail_index", "trusted"]
-    same += ["tolerance", "replicates_needed", "cold_s", "learn_f_evals", "learn_gradient_evals", "learn_seconds"]
+    same += [
+        "tolerance",
+        "replicates_needed",
+        "cold_s",
+        "hessian_evals",
+        "learn_f_evals",
+        "learn_gradient_evals",
+        "learn_seconds",
+    ]
     same += ["noise_floor", "truth_tier", "peak_bytes", "replicates", "backend", "device", "dtype", "claimed", *ends]
     found: dict[str, Any] = {name: getattr(m, name) for name in same}
     for name, (low, high) in ends.items():

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 PACKAGES = ("problems", "estimators", "bench")
-HARNESS = ("bench.evaluate", "bench.moments", "estimators.noise", "problems.truth")
+HARNESS = ("bench.evaluate", "bench.moments", "bench.outcome", "estimators.noise", "problems.truth")
 ALONE = ("bench.measure",)  # it measures and it reads statistics; only the file itself touches the sums
 
 

@@ -99,7 +99,7 @@ def yardstick(trial: Trial) -> tuple[Callable[[], object], int]:
     from estimators.base import Estimator
     from estimators.noise import TRIAL
 
-    plain = replace(trial, estimator=Estimator("yardstick", 1, lambda q, noise: q.sample(noise)))
+    plain = replace(trial, estimator=Estimator("yardstick", 1, lambda q, noise: q.sample(noise), lambda theta: theta))
     chunk = chunk_of(plain)
     return lambda: ask(plain, range(chunk), None, TRIAL, Count()), chunk
 

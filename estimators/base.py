@@ -5,7 +5,7 @@ An estimator says where f is asked (`draw`) and how the answers make a gradient 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Flag, auto
 from typing import TYPE_CHECKING, Any
@@ -62,6 +62,7 @@ class Claim:
     because: str = ""
 
 
+KINDS = ("unbiased", "biased", "consistent")
 Points = int | Sequence[Ask] | Callable[[Size], "int | Sequence[Ask]"]
 Noises = Sequence[Noise] | Callable[[Size], Sequence[Noise]]
 UNBIASED: Mapping[str, str | Claim] = {"Expectation": "unbiased", "Elbo": "unbiased"}
@@ -117,6 +118,28 @@ class Estimator:
     kernel: Any = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError, in a sentence, where the record says what cannot be."""
+        for holds, why in self._conditions():
+            if not holds:
+                raise ValueError(f"{self.name}: {why}")
+
+    def _conditions(self) -> Iterator[tuple[bool, str]]:
+        whole = self.gradients is not None
+        yield whole or (callable(self.draw) and callable(self.combine)), "it needs draw and combine, or gradients"
+        yield not isinstance(self.family, str), f"family is {self.family!r}; it is a list of names, or None for any"
+        yield not isinstance(self.noise, Noise), "noise is one Noise; it is a list of them"
+        yield (
+            bool(self.claims),
+            "it claims nothing: claims says for which objectives it is unbiased, biased or consistent",
+        )
+        for objective, claim in self.claims.items():
+            kind = claim if isinstance(claim, str) else claim.kind
+            yield (
+                kind in KINDS,
+                f"it claims to be {kind!r} for {objective}; a claim is {', '.join(KINDS[:-1])} or {KINDS[-1]}",
+            )
 
 
 def size_of(problem: Problem) -> Size:

@@ -104,6 +104,8 @@ def addressed(
     """
     assert noise.event is not None
     assert replicates.step == 1
+    if not 0 <= index <= ROWS_INDEX:
+        raise ValueError(f"an estimator reads at most {ROWS_INDEX} arrays of noise")
     if noise.kind not in KINDS:
         raise ValueError(f"there is no noise of kind {noise.kind!r}; there are {', '.join(KINDS)}")
     fronts, events = math.prod(noise.front), math.prod(noise.event)
@@ -179,7 +181,7 @@ def _box_muller(words: np.ndarray) -> np.ndarray:
 
 
 def rows_without_replacement(key: int, phase: int, replicates: range, rows: int, batch: int) -> Tensor:
-    """`batch` distinct rows of `rows` for each replicate, uniformly: the places of the smallest of addressed uniforms; `[R, batch]`."""
+    """`batch` distinct rows of `rows` for each replicate, `[R, batch]`: the places of the smallest of addressed uniforms."""
     order = Noise("uniform", (), (rows,))
     u = addressed(order, key, phase, ROWS_INDEX, replicates, None, torch.float64)
     return u.argsort(dim=-1, stable=True)[..., :batch]

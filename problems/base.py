@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from problems.families.base import Family
 
 DEFAULT_POINT = "init"
+
+
+def _is_float_tensor(value: Any) -> bool:
+    return bool(getattr(value, "is_floating_point", bool)())
 
 
 class Point(NamedTuple):
@@ -69,6 +73,32 @@ class Problem:
     def family_name(self) -> str:
         """Name of the family, as estimators are matched by it."""
         return str(getattr(self.family, "name", "unnamed"))
+
+    def __post_init__(self) -> None:
+        """Raises ValueError, in a sentence, where the record says what cannot be."""
+        for holds, why in self._conditions():
+            if not holds:
+                raise ValueError(f"{self.name}: {why}")
+
+    def _conditions(self) -> Iterator[tuple[bool, str]]:
+        objective, rows = self.objective, self.rows
+        yield isinstance(objective, Objective), f"objective is {objective!r}; call it, as in Elbo()"
+        yield _is_float_tensor(self.theta), "theta must be a tensor of floats"
+        yield (
+            hasattr(self.family, "event") and hasattr(self.family, "noise"),
+            "family must be one of the families, such as Bernoulli",
+        )
+        yield 0 <= self.smooth <= 2, f"smooth is {self.smooth}; it counts derivatives of f: 0, 1 or 2"
+        yield self.model is None or _is_float_tensor(self.model), "model must be a flat tensor of floats"
+        yield self.data is None or self.data.ndim == 2, "data must be a matrix [N, F], a row for each datum"
+        yield 0 <= self.batch <= rows, f"batch is {self.batch} of {rows} rows of data"
+        yield (
+            self.model is None or objective.moves_model,
+            f"{objective.name} does not say what a model's gradient is; leave model out",
+        )
+        for name, point in self.points.items():
+            same = (point.model is None) == (self.model is None) and point.theta.shape == self.theta.shape
+            yield same, f"its point {name!r} has another shape than theta, or lacks the model"
 
     def at(self, point: str) -> Problem:
         """This problem at one of its named points. Raises ValueError where there is no such point."""

@@ -16,7 +16,7 @@ class UnknownName(TypeError):
 def names(function: Callable[..., Any]) -> tuple[str, ...]:
     """The parameters of `function` that must be given, in order (those with a default are its own business)."""
     parameters = inspect.signature(function).parameters.values()
-    return tuple(p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_POSITIONAL)
+    return tuple(p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
 
 
 def call(function: Callable[..., Any], known: Mapping[str, Any], *first: Any) -> Any:

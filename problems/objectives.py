@@ -29,6 +29,7 @@ class Objective:
     ratio: fx = f(x) - log q(x), with theta held fixed in it for the estimators; otherwise fx = f(x).
     samples: draws that L takes (1 for plain expectations).
     exact: L itself from log q and f over the whole support, `(log_q [S, ...], f [S, ...]) -> [...]`, where it is no such mean.
+    moves_model: L says what the gradient of the model is.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Objective:
     ratio: bool = False
     samples: int = 1
     exact: Callable[[Tensor, Tensor], Tensor] | None = None
+    moves_model: bool = True
 
 
 def Expectation() -> Objective:
@@ -65,6 +67,9 @@ def LogMarginal() -> Objective:
 
 def InclusiveKL() -> Objective:
     """L = -KL(p || q) up to a constant: sum_x p(x | data) log q(x)."""
-    return Objective(
-        "InclusiveKL", log_mean_exp, ratio=True, exact=lambda log_q, f: (f.softmax(0).detach() * log_q).sum(0)
-    )
+    return Objective("InclusiveKL", log_mean_exp, ratio=True, exact=_posterior_mean, moves_model=False)
+
+
+def _posterior_mean(log_q: Tensor, f: Tensor) -> Tensor:
+    """sum_x p(x | data) log q(x), p held fixed."""
+    return (f.softmax(0).detach() * log_q).sum(0)

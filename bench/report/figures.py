@@ -201,7 +201,10 @@ def plane(ax: Axes, box: Box, rows: pd.DataFrame) -> None:
     out = (rows["verdict"] == "biased") | ~rows["trusted"]
     best = front(times, np.where(out, np.inf, variances))
     corners_x, corners_y = x.at(times[best]), y.at(variances[best])
-    ax.step(np.r_[corners_x, x.highest], np.r_[corners_y, corners_y[-1:]], where="post", color=GREY, lw=1.0, zorder=1)
+    if len(best):
+        ax.step(
+            np.r_[corners_x, x.highest], np.r_[corners_y, corners_y[-1]], where="post", color=GREY, lw=1.0, zorder=1
+        )
     cross(ax, rows, ("seconds", x), ("total_variance", y))
     first = np.isin(np.arange(len(rows)), best)
     places = np.column_stack([x.fraction(times) * box.width, y.fraction(variances) * box.height])

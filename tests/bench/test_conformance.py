@@ -92,7 +92,9 @@ def test_a_change_of_theta_in_place_is_named() -> None:
         theta[0] += 1e-3
         return disarm().combine(theta, x, fx)  # type: ignore[misc]
 
-    assert "changes theta, the model or its learned state in place" in sentences(replace(disarm(), combine=careless))
+    assert "changes theta, the model, the data or its learned state in place" in sentences(
+        replace(disarm(), combine=careless)
+    )
 
 
 def test_what_is_not_finite_is_named() -> None:

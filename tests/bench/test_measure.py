@@ -108,7 +108,7 @@ def test_an_outcome_is_stored_to_the_bit() -> None:
 def test_memory_is_flat_in_the_replicates() -> None:
     """Chunks shrink as a gradient grows, and depend on the cell alone."""
     assert chunk_of(prepare(rloo(2), bernoulli_toy())) == BLOCK
-    assert chunk_of(prepare(rloo(8), bernoulli_toy(dim=200))) == 256
+    assert chunk_of(prepare(rloo(8), bernoulli_toy(dim=200))) == 128
 
 
 def bernoulli_variance(problem: Problem, f: list[float], estimator: str) -> float:
@@ -166,11 +166,14 @@ def observed(name: str, seed: int) -> Outcome:
 
 @pytest.mark.parametrize("name", CLOSED_FORMS)
 def test_exact_variances_lie_in_the_intervals_at_the_stated_rate(name: str) -> None:
-    """200 seeds of a 95% interval: 190 expected, standard deviation 3.1; outside 178..200 once in 20,000."""
+    """200 seeds of a 95% interval: 190 expected, standard deviation 3.1; outside 178..200 once in 20,000.
+
+    The guard against heavy tails, which leaves an interval open, passes light tails in 98.8% at this size.
+    """
     exact = CLOSED_FORMS[name][2]
     intervals = [summarise(observed(name, seed)).total_variance_interval for seed in range(200)]
     inside = sum(low <= exact <= high for low, high in intervals)
     assert 178 <= inside <= 200
-    assert all(math.isfinite(high) for _, high in intervals)
+    assert sum(math.isfinite(high) for _, high in intervals) >= 190
     wrong = sum(low <= 1.1 * exact <= high for low, high in intervals)
     assert wrong < 178, "a variance that is 10% off must be found outside"

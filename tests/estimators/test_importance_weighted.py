@@ -227,7 +227,8 @@ def test_where_q_is_the_posterior_the_path_derivatives_vanish() -> None:
 
 
 def inclusive(theta: torch.Tensor) -> Problem:
-    return replace(categories(InclusiveKL()), theta=theta, model=None, f=lambda x: (x[..., 0, :] * TABLE.to(x)).sum(-1))
+    fixed = replace(categories(Elbo()), theta=theta, model=None, f=lambda x: (x[..., 0, :] * TABLE.to(x)).sum(-1))
+    return replace(fixed, objective=InclusiveKL())
 
 
 def mean_of_wake_phi(problem: Problem, K: int) -> torch.Tensor:

@@ -190,9 +190,12 @@ def test_inclusive_kl_is_cross_entropy_under_the_posterior(differences: Differen
             total += sum(a * b for a, b in zip(p, log_q, strict=True)) / sum(p)
         return total
 
-    truth = true_gradient(replace(AMORTISED, objective=InclusiveKL()))
+    def fixed(x: Tensor, data: Tensor) -> Tensor:
+        return AMORTISED.value(x, AMORTISED.model, data)
+
+    truth = true_gradient(replace(AMORTISED, f=fixed, model=None, objective=InclusiveKL()))
     assert truth is not None
-    torch.testing.assert_close(truth.gradient[:4], differences(L, WEIGHTS), rtol=0, atol=CLOSE)
+    torch.testing.assert_close(truth.gradient, differences(L, WEIGHTS), rtol=0, atol=CLOSE)
 
 
 def test_layers_that_read_the_data(differences: Differences) -> None:
