@@ -17,6 +17,7 @@ from bench.errors import Refusal, nearest
 
 if TYPE_CHECKING:
     from bench.plan import Standing
+    from bench.plugins import Catalogue
     from bench.run import Request
     from bench.selector import Choice
 
@@ -414,7 +415,7 @@ def compare(a: Path, b: Path, as_json: bool) -> int:
 def check(
     estimator: str, problems: Sequence[str], replicates: int | None, seed: int, plugins: Sequence[str], as_json: bool
 ) -> int:
-    """The conformance suite for ESTIMATOR, on every problem that it fits; says in words what failed."""
+    """The conformance suite for ESTIMATOR, on every small problem that it fits; says in words what failed."""
     from bench.conformance import check as examine
     from bench.conformance import failures
     from bench.plugins import catalogue
@@ -422,7 +423,8 @@ def check(
 
     members = catalogue(plugins)
     chosen = choose(estimator, members.estimators, "estimator")
-    where = [choice for text in problems or ["*"] for choice in choose(text, members.problems, "problem")]
+    texts = problems or _small_problems(members)
+    where = [choice for text in texts for choice in choose(text, members.problems, "problem")]
     built = [members.problems[choice.name].build(choice.settings) for choice in where]
     found = {
         written_choice(choice): examine(
@@ -442,6 +444,15 @@ def check(
             fitting = f"{len(findings)} checks on {places} points of problems, {len(failed[name])} failed"
             click.echo(f"{name}: {fitting if findings else 'fits none of these problems'}")
     return FAILED if any(failed.values()) or not all(found.values()) else 0
+
+
+def _small_problems(members: Catalogue) -> list[str]:
+    """Those of the conformance suite, and every problem of a plug-in."""
+    from bench.suite import read_suite
+    from problems import PROBLEMS
+
+    small = [text for table in read_suite("conformance").cells for text in table.problems]
+    return small + [name for name in members.problems if name not in PROBLEMS]
 
 
 def written_choice(choice: Choice) -> str:

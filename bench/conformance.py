@@ -220,7 +220,7 @@ def _extreme(trial: Trial, state: State | None, g: torch.Tensor) -> str | None:
     if problem.encode is not None or problem.family_name not in ("bernoulli", "categorical"):
         return None
     for sign in (1.0, -1.0):
-        theta = torch.where(problem.theta >= 0, sign, -sign) * EXTREME
+        theta = EXTREME * torch.where(problem.theta >= 0, sign, -sign).to(problem.theta)
         far = replace(trial, problem=replace(problem, theta=theta))
         bad = int((~gradients(far, range(256), state).isfinite().all(1)).sum())
         if bad:
