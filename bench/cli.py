@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bench.run import Request
     from bench.selector import Choice
 
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
+FAILED, USAGE, FALSE_CLAIM, INTERRUPTED = 1, 2, 4, 130
 UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 LATEST = Path("results/latest")
 LONGEST_LIST = 20
@@ -416,8 +416,8 @@ def check(
     estimator: str, problems: Sequence[str], replicates: int | None, seed: int, plugins: Sequence[str], as_json: bool
 ) -> int:
     """The conformance suite for ESTIMATOR, on every small problem that it fits; says in words what failed."""
+    from bench.conformance import CLAIM, failures
     from bench.conformance import check as examine
-    from bench.conformance import failures
     from bench.plugins import catalogue
     from bench.selector import choose
 
@@ -443,6 +443,8 @@ def check(
             places = len({(one.problem, one.point) for one in findings})
             fitting = f"{len(findings)} checks on {places} points of problems, {len(failed[name])} failed"
             click.echo(f"{name}: {fitting if findings else 'fits none of these problems'}")
+    if any(one.why and one.check == CLAIM for findings in found.values() for one in findings):
+        return FALSE_CLAIM
     return FAILED if any(failed.values()) or not all(found.values()) else 0
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Examine = Callable[[Trial, State | None, torch.Tensor], str | None]
 REPLICATES = 32_768
 EXTREME = 30.0
+CLAIM = "unbiased as claimed"
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def _claims(
     for k, p_k, reject in zip(tested, p, rejected, strict=True):
         problem, point = pairs[k]
         why = _bias_sentence(outcomes[k], float(p_k)) if reject else None
-        found.append(Finding("unbiased as claimed", _title(problem), point, why, float(p_k)))
+        found.append(Finding(CLAIM, _title(problem), point, why, float(p_k)))
     return found
 
 
