@@ -139,8 +139,7 @@ def request_of(
     from bench.run import RESULTS, Request
     from bench.suite import DEFAULT, narrowed, read_suite
 
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
-        raise Refusal(f"--device {device}: a device is cpu, cuda or cuda:0")
+    _require_device(device)
     found = read_suite(suite or DEFAULT)
     return Request(
         suite=narrowed(found, problems, estimators),
@@ -155,6 +154,17 @@ def request_of(
         retry=retry,
         command=typed(),
     )
+
+
+def _require_device(device: str) -> None:
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise Refusal(f"--device {device}: a device is cpu, cuda or cuda:0")
+    if device != "cpu":
+        import torch
+
+        count = torch.cuda.device_count()
+        if int(device.partition(":")[2] or 0) >= count:
+            raise Refusal(f"--device {device}: torch sees {count or 'no'} CUDA device{'s' * (count != 1)} here")
 
 
 def typed() -> str:

@@ -1,6 +1,7 @@
 """A plug-in of estimators that break the contract, each in one way, and of two that keep it."""
 
 import ctypes
+import inspect
 import os
 import signal
 import sys
@@ -36,6 +37,17 @@ def slow(seconds=1.0):
         return q.sample(noise)
 
     return made("slow", score, drawn, settings={"seconds": seconds})
+
+
+def tires():
+    """REINFORCE that sleeps for ever where it is timed."""
+
+    def combine(q, x, fx):
+        if any(frame.function == "time_together" for frame in inspect.stack()):
+            time.sleep(1e6)
+        return q.score(x, fx)
+
+    return made("tires", combine)
 
 
 def raises():
@@ -123,7 +135,7 @@ def disarm(factor=0.5):
 
 
 ESTIMATORS = {
-    **{f.__name__: f for f in (honest, slow, raises, leaves, sleeps, stubborn, exits, crashes)},
+    **{f.__name__: f for f in (honest, slow, tires, raises, leaves, sleeps, stubborn, exits, crashes)},
     **{f.__name__: f for f in (not_a_number, misshapen, asks_too_much, prints)},
     "disarm_of": disarm,
 }

@@ -96,6 +96,7 @@ def test_list_answers_at_once_and_imports_nothing_heavy():
         (["run", "--replicates", "1.5"], "'1.5' is no whole number"),
         (["run", "--replicates", "3"], "3 is not between 64 and"),
         (["run", "--device", "tpu"], "--device tpu: a device is cpu, cuda or cuda:0"),
+        (["run", "--device", "cuda:99"], "CUDA device"),
         (["run", "--dtype", "float16"], "'float16' is not one of 'float64', 'float32'"),
         (["run", "--plugin", "gone.py"], "gone.py: there is no such file"),
         (
@@ -304,3 +305,43 @@ def test_show(name, capsys):
     assert bare in capsys.readouterr().out
     assert outcome_of(["show", name, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["name"] == bare
+
+
+def test_plan_is_read_by_people_too(good, monkeypatch, capsys):
+    folder, _, _ = good
+    monkeypatch.chdir(folder)
+    grid = ["--plugin", "cubic.py", "-p", "cubic[dim=2]", "-p", "*_cost", "-e", "plain[samples=1]", "-e", "rloo"]
+    assert outcome_of(["plan", *grid, "--replicates", "4096", "--seed", "5"]) == 0
+    printed = capsys.readouterr().out
+    assert "1 stored" in printed
+    assert "  rloo[samples=2] on cubic[dim=2] at init" in printed
+    assert "skipped: plain is for bernoulli variables; gaussian_cost's are normal" in printed
+
+
+def test_check_says_in_words_what_failed(capsys):
+    where = ["-p", "bernoulli_toy[dim=3]", "--replicates", "4096", "--plugin", PLUGIN]
+    assert outcome_of(["check", "honest", *where]) == 0
+    assert "0 failed" in capsys.readouterr().out
+    assert outcome_of(["check", "raises", *where]) == 1
+    assert "raises: runs [bernoulli_toy" in capsys.readouterr().out
+    assert outcome_of(["check", "raises", "--json", *where]) == 1
+    assert any(one["why"] for one in json.loads(capsys.readouterr().out)["raises"])
+
+
+def test_compare_of_a_run_with_itself_finds_nothing(good, capsys):
+    run = str(good[0] / "results" / "latest")
+    assert outcome_of(["compare", run, run]) == 0
+    capsys.readouterr()
+    assert outcome_of(["compare", run, run, "--json"]) == 0
+    assert {row["variance"] for row in json.loads(capsys.readouterr().out)["rows"] if row["status_a"] == "done"} == {
+        "same"
+    }
+
+
+def test_a_member_that_cannot_serve_a_command_is_one_sentence(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cubic.py").write_text(ARCHITECTURE_EXAMPLE)
+    assert outcome_of(["reference", "cubic", "--plugin", "cubic.py", "--point", "nowhere"]) == 2
+    assert "cubic has no point 'nowhere'" in capsys.readouterr().err
+    assert outcome_of(["points", "bernoulli_toy[dim=2,3]"]) == 2
+    assert "names 2 problems; name one of them" in capsys.readouterr().err
