@@ -31,6 +31,7 @@ def arm(samples: int = 2) -> Estimator:
         combine,
         ["bernoulli"],
         noise=[Noise("uniform", (m,))],
+        kernel="estimators.kernels.antithetic:arm",
         settings={"samples": samples},
         source="arXiv:1807.11143, theorem 1",
     )

@@ -46,6 +46,7 @@ def disarm(samples: int = 2) -> Estimator:
         combine,
         ["bernoulli"],
         noise=[Noise("uniform", (m,))],
+        kernel="estimators.kernels.antithetic:disarm",
         settings={"samples": samples},
         source="arXiv:2006.10680, eq. 7",
     )

@@ -49,7 +49,14 @@ def measure_valued_normal() -> Estimator:
         return [Ask.VALUE] * 3 * size.D + [Ask.SAMPLE] * size.D
 
     return Estimator(
-        "measure_valued_normal", points, draw_normal, combine_normal, ["normal"], noise=noise, source=SOURCE
+        "measure_valued_normal",
+        points,
+        draw_normal,
+        combine_normal,
+        ["normal"],
+        noise=noise,
+        kernel="estimators.kernels.measure_valued:measure_valued_normal",
+        source=SOURCE,
     )
 
 

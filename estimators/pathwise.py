@@ -40,7 +40,14 @@ def pathwise(samples: int = 1) -> Estimator:
 
     points = [Ask.SAMPLE | Ask.GRADIENT] * samples
     return Estimator(
-        "pathwise", points, draw, combine, FAMILIES, settings={"samples": samples}, source="arXiv:1312.6114"
+        "pathwise",
+        points,
+        draw,
+        combine,
+        FAMILIES,
+        kernel="estimators.kernels.pathwise:pathwise",
+        settings={"samples": samples},
+        source="arXiv:1312.6114",
     )
 
 

@@ -29,7 +29,13 @@ def reinforce(samples: int = 1, baseline: float = 0.0) -> Estimator:
         return q.score(x, (fx - baseline) / samples)
 
     return Estimator(
-        "reinforce", samples, draw, combine, settings={"samples": samples, "baseline": baseline}, source="Williams 1992"
+        "reinforce",
+        samples,
+        draw,
+        combine,
+        kernel="estimators.kernels.score_function:reinforce",
+        settings={"samples": samples, "baseline": baseline},
+        source="Williams 1992",
     )
 
 
@@ -48,4 +54,12 @@ def rloo(samples: int = 2) -> Estimator:
         """g = 1/(K-1) sum_k (f_k - fbar) grad log q(x_k) = 1/K sum_k (f_k - mean_{j != k} f_j) grad log q(x_k)."""
         return q.score(x, (fx - fx.mean(0)) / (samples - 1))
 
-    return Estimator("rloo", samples, draw, combine, settings={"samples": samples}, source="Kool et al. 2019")
+    return Estimator(
+        "rloo",
+        samples,
+        draw,
+        combine,
+        kernel="estimators.kernels.score_function:rloo",
+        settings={"samples": samples},
+        source="Kool et al. 2019",
+    )

@@ -1,0 +1,124 @@
+"""Sums of a cell by a compiled kernel, where the estimator and the problem both have their half of one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bench.moments import GROUPS, TOP, ZERO, Sums, block_sums, merge
+
+if TYPE_CHECKING:
+    from bench.evaluate import Trial
+    from estimators.kernels.cpu import Kernel
+
+
+def kernel_for(trial: Trial, phase: int = 0) -> Kernel | None:
+    """The CPU kernel of a trial on the noise of `phase` (MEASURE), compiled or read from the disk cache; None where it has none.
+
+    A kernel has the plain expectation of a scalar f of Bernoulli or Normal variables, in float64, where numba compiles f.
+    """
+    made = lazy_kernel_for(trial, phase)
+    return made if made is not None and made.compiles() else None
+
+
+def lazy_kernel_for(trial: Trial, phase: int = 0) -> Kernel | None:
+    """The same, compiled at its first call, which raises where numba cannot compile f."""
+    import torch
+
+    from estimators.kernels.families import FAMILIES
+
+    problem, form = trial.problem, trial.estimator.kernel
+    plain = problem.encode is None and problem.model is None and problem.data is None and problem.parts is None
+    if form is None or problem.scalar_f is None or not plain:
+        return None
+    if problem.family_name not in FAMILIES or problem.objective.name != "Expectation":
+        return None
+    if trial.dtype != torch.float64 or trial.device.type != "cpu":
+        return None
+    from estimators.kernels.cpu import Pair, kernel
+
+    settings = tuple(sorted(trial.estimator.settings.items()))
+    pair = Pair(form, settings, problem.family_name, problem.scalar_f, problem.theta.shape[-1])
+    return kernel(pair, problem.theta.detach(), trial.key, phase)
+
+
+def block_sums_by_kernel(
+    kernel: Kernel, pilot: np.ndarray, axis: np.ndarray, scale: float, replicates: range, threads: int = 1
+) -> Sums:
+    """`block_sums` of the gradients of these replicates, none of which outlives its block.
+
+    The same bits whatever the threads, and as from the folded sums of its aligned parts of CHUNK replicates. A chunk that is not
+    whole in the range, or has a gradient that is not finite, is summed from its gradients.
+    """
+    from estimators.kernels.cpu import AT_ONCE, CHUNK
+
+    pilot, axis = np.ascontiguousarray(pilot, np.float64), np.ascontiguousarray(axis, np.float64)
+    found = block_sums(np.zeros((0, len(pilot))), pilot, axis, scale, 0)
+    at = replicates.start
+    while at < replicates.stop:
+        whole = (replicates.stop - at) // CHUNK if at % CHUNK == 0 else 0
+        if whole:
+            count = min(whole, AT_ONCE * threads)
+            found = _chunks(kernel, found, range(at // CHUNK, at // CHUNK + count), threads)
+            at += count * CHUNK
+        else:
+            stop = min(replicates.stop, (at // CHUNK + 1) * CHUNK)
+            found = merge(found, _from_gradients(kernel, found, range(at, stop)))
+            at = stop
+    return found
+
+
+def _from_gradients(kernel: Kernel, like: Sums, replicates: range) -> Sums:
+    return block_sums(kernel.gradients(replicates), like.pilot, like.axis, like.scale, replicates.start)
+
+
+def _chunks(kernel: Kernel, onto: Sums, chunks: range, threads: int) -> Sums:
+    """`onto`, and then these whole chunks in index order."""
+    from estimators.kernels.cpu import CHUNK
+
+    added, high, top, whole = kernel.sums(chunks, onto.pilot, onto.axis, ZERO * onto.scale, float(onto.top[0]), threads)
+    nonfinite = 0
+    for c in np.flatnonzero(whole == 0):
+        start = (chunks.start + int(c)) * CHUNK
+        row = _from_gradients(kernel, onto, range(start, start + CHUNK))
+        added[c], high[c], top[c] = _packed(row), row.high, row.top
+        nonfinite += row.nonfinite
+    folded = np.add.reduce(np.concatenate([_packed(onto)[None], added]))
+    return _unpacked(onto, folded, np.maximum(onto.high, high.max(0)), top, nonfinite)
+
+
+def _packed(sums: Sums) -> np.ndarray:
+    """What is added up over chunks, in the order of `estimators.kernels.tally`."""
+    from estimators.kernels.tally import group_order
+
+    group = group_order()
+    s1 = sums.s1[group].T.ravel()
+    return np.concatenate(
+        [sums.n[group], sums.q1[group], sums.cos[group], s1, sums.s2, sums.s3, sums.s4, [float(sums.zero)]]
+    )
+
+
+def _unpacked(like: Sums, folded: np.ndarray, high: np.ndarray, top: np.ndarray, nonfinite: int) -> Sums:
+    from estimators.kernels.tally import group_order
+
+    P1, place = len(like.pilot) + 1, np.argsort(group_order())
+    ends = np.cumsum([GROUPS, GROUPS, GROUPS, GROUPS * P1, P1, P1, P1])
+    n, q1, cos, s1, s2, s3, s4, zero = np.split(folded, ends)
+    candidates = np.concatenate([like.top, top[top > like.top[0]]])
+    return Sums(
+        pilot=like.pilot,
+        axis=like.axis,
+        n=n[place].astype(np.int64),
+        s1=np.ascontiguousarray(s1.reshape(P1, GROUPS).T[place]),
+        q1=q1[place],
+        cos=cos[place],
+        s2=s2,
+        s3=s3,
+        s4=s4,
+        high=high,
+        top=np.sort(candidates)[-TOP:],
+        nonfinite=like.nonfinite + nonfinite,
+        zero=like.zero + int(zero[0]),
+        scale=like.scale,
+    )

@@ -1,0 +1,40 @@
+"""Kernels compiled by the tests are kept in a folder of the session's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.evaluate import Trial, prepare
+from bench.kernels import lazy_kernel_for
+from estimators import ESTIMATORS
+from estimators.kernels import cache
+from estimators.kernels.cpu import Kernel
+from problems import PROBLEMS
+
+Named = tuple[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kernel_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("kernels")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(cache.VARIABLE, str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def pair() -> Callable[..., tuple[Trial, Kernel]]:
+    """`pair((estimator, settings), (problem, settings), point)`: the trial and its kernel."""
+
+    def make(estimator: Named, problem: Named, point: str = "init") -> tuple[Trial, Kernel]:
+        there = PROBLEMS[problem[0]](**problem[1]).at(point)
+        trial = prepare(ESTIMATORS[estimator[0]](**estimator[1]), there, 7, point)
+        kernel = lazy_kernel_for(trial)
+        assert kernel is not None
+        return trial, kernel
+
+    return make
