@@ -43,6 +43,7 @@ class Job:
 class _Worker:
     process: Any
     connection: Connection
+    life: Connection
     job: int = -1
     group: str = ""
     started: float = 0.0
@@ -115,11 +116,12 @@ class Pool:
                 return worker
         prepare_workers(self.threads)
         context = _context()
-        ours, theirs = context.Pipe()
-        process = context.Process(target=serve, args=(theirs, list(self.plugins), self.threads), daemon=True)
+        (ours, theirs), (end, life) = context.Pipe(), context.Pipe(duplex=False)
+        process = context.Process(target=serve, args=(theirs, end, list(self.plugins), self.threads), daemon=True)
         process.start()
         theirs.close()
-        self._workers.append(_Worker(process, ours))
+        end.close()
+        self._workers.append(_Worker(process, ours, life))
         return self._workers[-1]
 
     def _answer(self, worker: _Worker) -> Answer | None:
@@ -166,6 +168,7 @@ def _next(groups: Sequence[str], own: str, taken: Collection[str]) -> int:
 def _end(worker: _Worker) -> None:
     worker.connection.close()
     worker.process.kill()
+    worker.life.close()
     worker.process.join(5)
 
 

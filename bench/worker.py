@@ -38,11 +38,11 @@ class Answer(msgspec.Struct, frozen=True):
     seconds: float = 0.0
 
 
-def serve(connection: Connection, plugins: list[str], threads: int) -> None:
-    """Answer tasks until the pipe closes."""
+def serve(connection: Connection, life: Connection, plugins: list[str], threads: int) -> None:
+    """Answer tasks until the pipe closes. life: the end of a pipe to which nothing is written, and which closes with the client."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the client decides what an interrupt means
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _die_with_parent()
+    _end_with_client(life)
     sys.stdout.flush()
     os.dup2(2, 1)
     decoder, workshop = msgspec.msgpack.Decoder(Task), None
@@ -56,6 +56,7 @@ def serve(connection: Connection, plugins: list[str], threads: int) -> None:
             answer = workshop.time(task) if task.rounds else workshop.measure(task.cells[0])
         except BaseException as error:  # whatever a member raises, SystemExit too, is the cell's, not the worker's
             answer = Answer("failed", _reason(error))
+        sys.stdout.flush()
         try:
             connection.send_bytes(msgspec.msgpack.encode(answer))
         except BrokenPipeError:
@@ -69,13 +70,18 @@ def _reason(error: BaseException) -> str:
     return str(error) if isinstance(error, Refusal | MemberError | UnknownName) else sentence(error)
 
 
-def _die_with_parent() -> None:
-    """Ask the kernel to kill this process when its parent goes, also in the middle of a cell (Linux)."""
-    if sys.platform != "linux":
-        return
-    import ctypes
+def _end_with_client(life: Connection) -> None:
+    """Let the kernel end this process when the client's end of a pipe closes, whatever it is doing then (Linux).
 
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    A worker cannot ask for that by its parent: that is the server that forked it, which stays as long as it has children.
+    """
+    if sys.platform == "linux":
+        import fcntl
+
+        fcntl.fcntl(life.fileno(), fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(
+            life.fileno(), fcntl.F_SETFL, os.O_ASYNC
+        )  # the signal is SIGIO, which ends a process that does not expect it
 
 
 class Workshop:

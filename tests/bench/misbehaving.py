@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import torch
 
@@ -64,9 +65,15 @@ def leaves():
     return made("leaves", lambda q, x, fx: sys.exit(3))
 
 
-def sleeps():
-    """Sleeps for ever."""
-    return made("sleeps", lambda q, x, fx: time.sleep(1e6))
+def sleeps(file=""):
+    """Sleeps for ever, and makes a file as it begins."""
+
+    def combine(q, x, fx):
+        if file:
+            Path(file).touch()
+        time.sleep(1e6)
+
+    return made("sleeps", combine)
 
 
 def stubborn():

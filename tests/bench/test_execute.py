@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.execute import Job, Pool, cpu_count
+from bench.execute import Job, Pool, _next, cpu_count
 from bench.outcome import outcome_from_bytes
 from bench.plan import Cell
 from bench.worker import Task
@@ -90,12 +90,12 @@ def test_at_once_keeps_the_other_workers_idle():
         assert len(pool._workers) == 1
 
 
-def test_a_worker_keeps_to_its_group():
-    """Two groups, two workers: each problem is built by one of them."""
-    jobs = [job("honest", group=group, point=group, seed=s) for s in range(3) for group in ("init", "mid")]
-    with Pool(2, [PLUGIN]) as pool:
-        assert {answer.status for _, answer in pool.run(jobs)} == {"done"}
-        assert {worker.group for worker in pool._workers} == {"init", "mid"}
+@pytest.mark.parametrize(
+    ("own", "taken", "place"),
+    [("b", ["a"], 1), ("", ["a"], 1), ("", ["a", "b"], 3), ("gone", ["a", "b", "c"], 0), ("a", ["a"], 0)],
+)
+def test_a_worker_keeps_to_its_group_else_takes_one_that_nobody_is_at(own, taken, place):
+    assert _next(["a", "b", "a", "c"], own, taken) == place
 
 
 def test_workers_end_with_the_pool():

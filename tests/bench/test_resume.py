@@ -41,13 +41,13 @@ def command(tmp_path):
 
 
 @pytest.fixture
-def started(command):
+def started():
     """Starts a run in the background; whatever is left of it is ended after the test."""
     running = []
 
-    def start(out):
+    def start(arguments):
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        running.append(subprocess.Popen(command(out), **pipes, text=True, start_new_session=True))
+        running.append(subprocess.Popen(arguments, **pipes, text=True, start_new_session=True))
         return running[-1]
 
     yield start
@@ -94,14 +94,13 @@ def table(folder):
 
 def test_a_killed_run_goes_on_where_it_was(tmp_path, command, started):
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    run = started("killed")
+    run = started(command("killed"))
     until(lambda: len(stored(killed)) >= 3)
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
     before = stored(killed)
     assert 3 <= len(before) < CELLS
     assert not (killed / "results.parquet").exists()
-    until(lambda: not of_group(run.pid), 10.0)  # its workers went with it, in the middle of their cells
 
     again = subprocess.run(command("killed"), capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
@@ -117,9 +116,20 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, command, started):
     pd.testing.assert_frame_equal(*coordinates, check_exact=True)
 
 
+def test_a_worker_does_not_outlive_a_killed_run(tmp_path, started):
+    """Also not one that would never have looked up from its cell."""
+    cell = ["-p", "bernoulli_toy[dim=3]", "--point", "init", "-e", f"sleeps[file={tmp_path / 'asleep'}]"]
+    run = started([sys.executable, "-m", "bench", "run", *cell, "--plugin", PLUGIN, "--out", str(tmp_path / "out")])
+    until((tmp_path / "asleep").exists)
+    assert len(of_group(run.pid)) > 1
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    until(lambda: not of_group(run.pid), 10.0)
+
+
 def test_a_second_run_is_refused_and_an_interrupted_one_says_how_to_resume_it(tmp_path, command, started):
     folder = tmp_path / "out"
-    first = started("out")
+    first = started(command("out"))
     until(lambda: len(stored(folder)) >= 1)
     second = subprocess.run(command("out"), capture_output=True, text=True)
     assert second.returncode == 2
