@@ -261,7 +261,7 @@ class _Planner:
 
 def files_of(entry: Entry) -> dict[str, Any]:
     """The files that a member's behaviour depends on: its imports among ours, and a problem's stored points and references."""
-    files = sources.closure([entry.start], entry.home)
+    files = sources.member(entry.start, entry.home)
     return {**files, **sources.data_files(entry.name)} if entry.kind == "problem" else files
 
 

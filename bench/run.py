@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -219,7 +220,7 @@ def _finish(rows: Sequence[Row], store: Store, request: Request, measured: int) 
     earlier = store.folder_of(digest)
     if earlier is not None and not measured:
         folder = request.root / earlier
-        if all((folder / name).exists() for name in results.FILES):
+        if _digest_in(folder) == digest:
             if not request.out:
                 results.point_latest(request.root, earlier)
             return Done(folder, _code_of_folder(folder), 0, total, fresh=False)
@@ -319,6 +320,16 @@ def exit_code(rows: Sequence[Mapping[str, Any]]) -> int:
     if any(row["claimed"] == "unbiased" and row["verdict"] == "biased" for row in rows):
         return FALSE_CLAIM
     return FAILED if any(row["status"] in ("failed", "timeout") for row in rows) else FINE
+
+
+def _digest_in(folder: Path) -> str:
+    """The digest of the rows that a folder holds; nothing where it is not whole."""
+    if not all((folder / name).exists() for name in results.FILES):
+        return ""
+    try:
+        return str(json.loads((folder / "manifest.json").read_text("utf-8"))["digest"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _code_of_folder(folder: Path) -> int:

@@ -1,14 +1,15 @@
 """Which of our files a number depends on, and their digests: found by reading imports, nothing imported.
 
-The closure starts at the file of a factory and follows imports, also those inside functions, among our packages and a plug-in's
-own folder. The three packages' `__init__` files only register members: a name imported from one stands for the module that it
-comes from. Imports for type checkers only are left out.
+The closure starts at the file of a factory and follows imports, also those inside functions and those written as a text
+`module:name`, among our packages and a plug-in's own folder. The three packages' `__init__` files only register members: a name
+imported from one stands for the module that it comes from. Imports for type checkers only are left out.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.util import find_spec
@@ -16,7 +17,13 @@ from pathlib import Path
 
 PACKAGES = ("problems", "estimators", "bench")
 HARNESS = ("bench.evaluate", "bench.moments", "bench.outcome", "estimators.noise", "problems.truth")
+KERNELS = (
+    "estimators/kernels/",
+    "bench.kernels",
+)  # what a member with a kernel has among its files, and who runs kernels
 ALONE = ("bench.measure",)  # it measures and it reads statistics; only the file itself touches the sums
+
+_PLACE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def harness() -> dict[str, Path]:
@@ -48,6 +55,12 @@ def closure(starts: Iterable[str | Path], home: Path | None = None) -> dict[str,
             if further is not None and not _registers(further):
                 waiting.append(further)
     return found
+
+
+def member(start: str | Path, home: Path | None) -> dict[str, Path]:
+    """The closure of a member's file; with who runs kernels, where it has one."""
+    found = closure([start], home)
+    return found | closure([RUNS_KERNELS]) if any(title.startswith(KERNELS) for title in found) else found
 
 
 def data_files(problem: str) -> dict[str, Path]:
@@ -132,6 +145,8 @@ def _imported(file: Path, package: str, _changed: int, _size: int) -> list[str]:
             base = _absolute(node, package)
             for alias in node.names:
                 found += _named(base, alias.name)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _PLACE.fullmatch(node.value):
+            found.append(node.value.partition(":")[0])
     return found
 
 

@@ -73,6 +73,16 @@ def test_only_what_is_missing_is_measured_and_the_run_is_the_same(tmp_path):
     assert run(request(root, ["honest", "raises"], retry=True), Silent()).measured == 1
 
 
+def test_a_folder_that_another_run_has_written_since_is_written_again(tmp_path):
+    root = tmp_path / "out"
+    for estimators in (["honest"], ["prints"], ["honest"]):
+        done = run(request(root, estimators), Silent())
+        assert list(pd.read_parquet(done.folder / "results.parquet")["estimator"]) == estimators
+    assert (done.measured, done.fresh) == (0, True)
+    (root / "manifest.json").write_text("{")
+    assert run(request(root, ["honest"]), Silent()).fresh
+
+
 def test_exit_codes():
     fine = {"claimed": "unbiased", "verdict": "unbiased", "status": "done"}
     false = {"claimed": "unbiased", "verdict": "biased", "status": "done"}

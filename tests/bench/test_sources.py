@@ -34,6 +34,19 @@ def test_an_import_for_type_checkers_does_not(tmp_path):
     assert titles(tmp_path / "lean.py", tmp_path) == {"lean.py", "meant.py"}
 
 
+def test_a_module_named_in_a_text_counts(tmp_path):
+    (tmp_path / "mine.py").write_text("KERNEL = 'lanes:mine'\nNOT = 'a text: with lanes:in it'\n")
+    (tmp_path / "lanes.py").write_text("")
+    assert titles(tmp_path / "mine.py", tmp_path) == {"mine.py", "lanes.py"}
+
+
+def test_who_runs_kernels_belongs_to_members_that_have_one():
+    members = catalogue()
+    with_kernel, without = (set(files_of(members.estimators[name])) for name in ("disarm", "gumbel_softmax"))
+    assert {"bench/kernels.py", "estimators/kernels/antithetic.py", "estimators/kernels/cpu.py"} <= with_kernel
+    assert not any("kernels" in title for title in without)
+
+
 def test_the_harness_is_what_makes_numbers_not_what_reads_them():
     found = set(sources.harness())
     assert {"bench/evaluate.py", "bench/measure.py", "bench/moments.py", "estimators/noise.py"} <= found
