@@ -76,9 +76,11 @@ def run(request: Request, progress: Progress) -> Done:
         here = hashed([environment.machine(), environment.versions()])
         store.add_environment(here, {"machine": environment.machine(), "versions": environment.versions()})
         with Pool(request.jobs, request.plugins, request.threads) as pool:
+            work = _Work(request, pool, store, progress, here)
             if missing:
-                _measure(missing, files_of(missing, members), pool, store, request, progress, here)
-            _time(wanted, pool, store, request, progress, here)
+                work.measure(missing, files_of(missing, members))
+            if request.suite.rounds:
+                work.time(wanted)
         return _finish(rows, store, request, len(missing))
 
 
@@ -113,43 +115,69 @@ def files_of(rows: Sequence[Row], members: Catalogue) -> dict[str, Path]:
     return found
 
 
-def _measure(
-    rows: Sequence[Row],
-    files: Mapping[str, Path],
-    pool: Pool,
-    store: Store,
-    request: Request,
-    progress: Progress,
-    here: str,
-) -> None:
-    """Measure each row in a worker and store it as it comes. A cell whose source changed meanwhile is not stored."""
-    jobs = [Job(Task([cell]), place_of(cell), request.cell_timeout) for row in rows if (cell := row.cell)]
-    progress.begin("measuring", len(rows))
-    try:
-        for place, answer in pool.run(jobs):
-            row = rows[place]
-            cell = row.cell
-            assert cell is not None
-            changed = [t for t, digest in row.sources.items() if t in files and _digest(files[t]) != digest]
-            if changed:
-                raise Refusal(
-                    f"{changed[0]} changed while the run was on; start it again (what was measured is stored)"
-                )
-            store.add_cell(
-                row.key,
-                row.subject,
-                cell.identity(),
-                row.sources,
-                answer.status,
-                answer.reason,
-                answer.outcome,
-                answer.seconds,
-                request.cell_timeout,
-                here,
-            )
-            progress.finished(row, answer)
-    finally:
-        progress.close()
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """The two stages that need workers. here: identity of machine and versions, to which what is stored refers."""
+
+    request: Request
+    pool: Pool
+    store: Store
+    progress: Progress
+    here: str
+
+    def measure(self, rows: Sequence[Row], files: Mapping[str, Path]) -> None:
+        """Measure each row in a worker and store it as it comes. A cell whose source changed meanwhile is not stored."""
+        limit = self.request.cell_timeout
+        jobs = [Job(Task([cell]), place_of(cell), limit) for row in rows if (cell := row.cell)]
+        self.progress.begin("measuring", len(rows))
+        try:
+            for place, answer in self.pool.run(jobs):
+                row = rows[place]
+                changed = [
+                    title for title in row.sources if title in files and _digest(files[title]) != row.sources[title]
+                ]
+                if changed:
+                    raise Refusal(
+                        f"{changed[0]} changed while the run was on; start it again (what was measured is stored)"
+                    )
+                identity = jobs[place].task.cells[0].identity()
+                result = (answer.status, answer.reason, answer.outcome, answer.seconds)
+                self.store.add_cell(row.key, row.subject, identity, row.sources, *result, limit, self.here)
+                self.progress.finished(row, answer)
+        finally:
+            self.progress.close()
+
+    def time(self, rows: Sequence[Row]) -> None:
+        """Time the done cells that have no time yet, those of one problem and point in the same rounds, nothing else running."""
+        found = self.store.find(row.key for row in rows)
+        keys = {timing_key(row, self.request.threads): row for row in rows if found[row.key].status == "done"}
+        known = self.store.timings(keys)
+        groups: dict[str, list[tuple[str, Cell]]] = {}
+        for key, row in keys.items():
+            if key not in known and row.cell is not None:
+                groups.setdefault(place_of(row.cell), []).append((key, row.cell))
+        if not groups:
+            return
+        self.progress.begin("timing", sum(len(group) for group in groups.values()))
+        try:
+            for group in groups.values():
+                self.time_group(group)
+        finally:
+            self.progress.close()
+
+    def time_group(self, group: Sequence[tuple[str, Cell]]) -> None:
+        """Time cells together; where that fails, each beside the yardstick alone, so that one cannot take the others' time."""
+        cells = [cell for _, cell in group]
+        job = Job(Task(cells, self.request.suite.rounds), place_of(cells[0]), self.request.cell_timeout * len(cells))
+        ((_, answer),) = self.pool.run([job], at_once=1)
+        if answer.status != "done" and len(group) > 1:
+            for one in group:
+                self.time_group([one])
+            return
+        timings: Sequence[Any] = answer.timings or [[[], [], []]]
+        for (key, cell), (seconds, yardstick, again) in zip(group, timings, strict=True):
+            self.store.add_timing(key, seconds, yardstick, again, answer.reason, self.here)
+            self.progress.step(f"{cell.estimator} on {cell.problem} at {cell.point}")
 
 
 def place_of(cell: Cell) -> str:
@@ -168,46 +196,6 @@ def timing_key(row: Row, threads: int) -> str:
     assert row.cell is not None
     cell = {name: value for name, value in row.cell.identity().items() if name not in ("seed", "replicates")}
     return hashed([cell, dict(row.sources), threads, environment.machine(), environment.versions()])
-
-
-def _time(rows: Sequence[Row], pool: Pool, store: Store, request: Request, progress: Progress, here: str) -> None:
-    """Time the done cells that have no time yet, those of one problem and point in the same rounds, nothing else running."""
-    if not request.suite.rounds:
-        return
-    status = store.find(row.key for row in rows)
-    keys = {timing_key(row, request.threads): row for row in rows if status[row.key].status == "done"}
-    known = store.timings(keys)
-    groups: dict[str, list[tuple[str, Row]]] = {}
-    for key, row in keys.items():
-        if key not in known:
-            assert row.cell is not None
-            groups.setdefault(place_of(row.cell), []).append((key, row))
-    if not groups:
-        return
-    progress.begin("timing", sum(len(group) for group in groups.values()))
-    try:
-        for group in groups.values():
-            _time_group(group, pool, store, request, progress, here)
-    finally:
-        progress.close()
-
-
-def _time_group(
-    group: Sequence[tuple[str, Row]], pool: Pool, store: Store, request: Request, progress: Progress, here: str
-) -> None:
-    """Time cells together; where that fails, each beside the yardstick alone, so that one cannot take the others' time."""
-    cells = [row.cell for _, row in group if row.cell is not None]
-    job = Job(Task(cells, request.suite.rounds), place_of(cells[0]), request.cell_timeout * len(cells))
-    ((_, answer),) = pool.run([job], at_once=1)
-    if answer.status != "done" and len(group) > 1:
-        for one in group:
-            _time_group([one], pool, store, request, progress, here)
-        return
-    timings: Sequence[Any] = answer.timings or [[[], [], []]]
-    for (key, row), arrays in zip(group, timings, strict=True):
-        seconds, yardstick, again = arrays
-        store.add_timing(key, seconds, yardstick, again, answer.reason, here)
-        progress.step(f"{row.estimator} on {row.problem} at {row.point}")
 
 
 def _finish(rows: Sequence[Row], store: Store, request: Request, measured: int) -> Done:

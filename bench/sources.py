@@ -17,10 +17,7 @@ from pathlib import Path
 
 PACKAGES = ("problems", "estimators", "bench")
 HARNESS = ("bench.evaluate", "bench.moments", "bench.outcome", "estimators.noise", "problems.truth")
-KERNELS = (
-    "estimators/kernels/",
-    "bench.kernels",
-)  # what a member with a kernel has among its files, and who runs kernels
+KERNELS, RUNS_KERNELS = "estimators/kernels/", "bench.kernels"
 ALONE = ("bench.measure",)  # it measures and it reads statistics; only the file itself touches the sums
 
 _PLACE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
