@@ -124,7 +124,7 @@ def make_plan(
     known: MutableMapping[str, str] | None = None,
     where: str = "",
 ) -> list[Row]:
-    """The rows of a run, in the order of the suite; a cell that two tables name is as the later one says.
+    """The rows of a run, in the order of the suite; a cell that two tables name has the replicates of the later.
 
     known: facts found before (key -> JSON), which spare building and importing; new ones are added to it.
     where: what errors name before the key's path. Raises Refusal.
@@ -133,9 +133,10 @@ def make_plan(
     rows: dict[str, Row] = {}
     for place, table in enumerate(suite.cells):
         path = f"{where}: cells[{place}]" if where else ""
+        how = [options.backend or table.backend, options.dtype or table.dtype]
         for row in planner.rows(table, suite, options, path):
             settings = [dict(row.problem_settings), dict(row.estimator_settings)]
-            rows[hashed([row.problem, row.estimator, row.point, settings])] = row
+            rows[hashed([row.problem, row.estimator, row.point, settings, how])] = row
     if options.points and not rows:
         raise Refusal(f"no problem of this run has a point {options.points[0]!r}")
     return list(rows.values())

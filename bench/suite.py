@@ -12,7 +12,7 @@
     replicates = 262_144        # default: the suite's; also dtype, backend
 
 A pair asked for by name must fit; a pair that a glob brings in and that does not fit is skipped, with its reason. A cell that an
-earlier table has named already is measured as the later table says.
+earlier table has named already takes its replicates from the later one.
 """
 
 from __future__ import annotations

@@ -98,6 +98,13 @@ def test_a_later_table_has_the_last_word_on_a_cell(members):
     assert found["bernoulli_toy", "reinforce"] == found["shared_logit_toy", "rloo"] == 65_536
 
 
+def test_tables_may_name_a_cell_in_two_forms(members):
+    one = grid(["bernoulli_toy"], ["rloo"], points=["init"])
+    rows = plan(members, one, {**one, "dtype": "float32"}, {**one, "backend": "torch"}, {**one, "replicates": 128})
+    found = [(row.cell.dtype, row.cell.backend, row.cell.replicates) for row in rows]
+    assert found == [("float64", "auto", 128), ("float32", "auto", 65_536), ("float64", "torch", 65_536)]
+
+
 def test_an_impossible_pair_is_refused_by_name_and_skipped_by_glob(members):
     with pytest.raises(Refusal, match=r"t\.toml: cells\[0\]: bits is for bernoulli variables; bell's are normal"):
         plan(members, grid(["bell"], ["bits"]))
