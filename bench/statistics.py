@@ -335,8 +335,8 @@ def _deviations(sums: Sums, truth: np.ndarray, truth_se: np.ndarray | float, rou
 
     A constant coordinate has the largest R of all, and so has one of 30 effective events or more beside one of fewer: rare
     events move the coordinates together, and what one has not met yet the others show. (Measured: an unbiased baseline on
-    rare categories has z = -8 by its own R at n = 65,536, -0.7 at 4 million.) Rule c: where all are constant it takes 10^4 replicates, for an
-    event of probability p is missed with probability e^{-np}.
+    rare categories has z = -8 by its own R at n = 65,536, -0.7 at 4 million.) Rule c: where all are constant it takes 10^4
+    replicates, for an event of probability p is missed with probability e^{-np}.
     """
     n = _count(sums)
     e, se = truth - sums.pilot, _errors(sums, truth_se)
