@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CHUNK = 4096  # replicates whose sums are added up on their own, and then folded in index order
-ROOM = 2**15  # numbers of a block that stay near the core: its lanes are chosen so
+LANES = 256  # of a block: half and twice as many are slower at D = 6 or at D = 200
 AT_ONCE = 64  # chunks whose sums are held before they are folded
 
 # Copied into the disk cache under a name that says all it was made from: numba finds the machine code of a function by its file.
@@ -82,18 +82,10 @@ class Pair:
         found: Form = getattr(import_module(module), factory)(**dict(self.settings))
         return found
 
-    @property
-    def L(self) -> int:
-        """Lanes of a block: a power of two from 64 to 256."""
-        lanes = 256
-        while lanes > 64 and lanes * (self.form.points * self.D + self.P) > ROOM:
-            lanes //= 2
-        return lanes
-
 
 def lane_functions(pair: Pair, be: Backend) -> tuple[Any, Any]:
     """(estimate, take): a block's gradients, and its sums."""
-    form, D, P, L = pair.form, pair.D, pair.P, pair.L
+    form, D, P, L = pair.form, pair.D, pair.P, LANES
     words = philox.words(be, L)
     sample, score, path = FAMILIES[pair.family].build(be, words, D, L)
     f = lifted(be, pair.scalar_f, L)
@@ -109,12 +101,12 @@ def known(pair: Pair, be: Backend) -> dict[str, Any]:
     return {
         "estimate": estimate,
         "take": take,
-        "X": (form.points, D, pair.L),
-        "E": (form.points, FAMILIES[pair.family].noise_rows * D or 1, pair.L),
-        "F": (max(form.rows, 1), pair.L),
-        "Z": (D if form.gradient else 1, pair.L),
+        "X": (form.points, D, LANES),
+        "E": (form.points, FAMILIES[pair.family].noise_rows * D or 1, LANES),
+        "F": (max(form.rows, 1), LANES),
+        "Z": (D if form.gradient else 1, LANES),
         "P": pair.P,
-        "L": pair.L,
+        "L": LANES,
     }
 
 
@@ -162,7 +154,7 @@ class Kernel:
 
     def gradients(self, replicates: range) -> np.ndarray:
         """g `[R, P]` of consecutive replicates."""
-        L, P = self.pair.L, self.pair.P
+        L, P = LANES, self.pair.P
         first, last = replicates.start // L, -(-replicates.stop // L)
         out = np.empty((last - first, P, L))
         self.functions.gradients(out, last - first, self.par, np.uint64(first * (L // 4)), *self._address())
@@ -178,7 +170,7 @@ class Kernel:
 
         least: squared lengths up to it are not looked for. Where `whole` is 0 a gradient is not finite, and the row is void.
         """
-        P, L, C = self.pair.P, self.pair.L, len(chunks)
+        P, L, C = self.pair.P, LANES, len(chunks)
         added, high = np.zeros((C, tally.added(P)), order="C"), np.zeros((C, P + 1))
         top, whole = np.full((C, tally.TOP), least), np.ones(C, np.int64)
         along = float(np.dot(pilot, axis))

@@ -7,15 +7,15 @@ What is added up over blocks, `[ADDED(P)]`: for each of the 64 groups n, sum |d|
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
+from estimators.kernels import vmath
 from estimators.kernels.backend import Backend, Function
 
 GROUPS, TOP = 64, 64
 SIXTEEN = 16  # lanes of one word that lie in groups of their own
-ZERO, LARGEST = 1e-10, 1e120  # as in bench.moments
+LARGEST = 1e120  # as in bench.moments
+TINY = 1e-300  # squared lengths below it are zero: their roots are not normal numbers
 
 
 def added(P: int) -> int:
@@ -41,6 +41,7 @@ def tally(be: Backend, P: int, L: int) -> Function:
     along: pilot . axis. floor: the length below which a gradient is zero.
     """
     T, Q = tile_of(P), L // 4
+    inverse_root = vmath.inverse_root(be)
     AT_SQUARE, AT_COS, AT_S1 = GROUPS, 2 * GROUPS, 3 * GROUPS
     AT_S2 = AT_S1 + GROUPS * (P + 1)
     AT_S3, AT_S4, AT_ZERO = AT_S2 + P + 1, AT_S2 + 2 * (P + 1), AT_S2 + 3 * (P + 1)
@@ -113,13 +114,13 @@ def tally(be: Backend, P: int, L: int) -> Function:
                 sums[at + w * SIXTEEN + i] += total
 
     @be.jit
-    def cosines(lane, along, floor):  # type: ignore[no-untyped-def]
+    def cosines(lane, along, least):  # type: ignore[no-untyped-def]
         """lane[3] = cos(g, axis), 0 for a zero gradient; the number of those."""
         zeros = 0
         for l in range(L):
-            length = math.sqrt(lane[1, l])
-            some = length >= floor and length > 0.0
-            lane[3, l] = (lane[2, l] + along) / (length if some else 1.0) if some else 0.0
+            raw = lane[1, l]
+            some = raw >= least
+            lane[3, l] = (lane[2, l] + along) * inverse_root(raw if some else 1.0) if some else 0.0
             zeros += 0 if some else 1
         return zeros
 
@@ -146,7 +147,7 @@ def tally(be: Backend, P: int, L: int) -> Function:
         for p in range(P):
             over_lanes(sums, high, p, g[p], pilot[p], room)
         over_lanes(sums, high, P, lane[2], 0.0, room)
-        zeros = cosines(lane, along, floor)
+        zeros = cosines(lane, along, max(floor * floor, TINY))
         grouped(sums, AT_SQUARE, lane[0])
         grouped(sums, AT_COS, lane[3])
         for group in range(GROUPS):

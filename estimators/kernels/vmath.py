@@ -1,4 +1,4 @@
-"""exp, log, and sine with cosine, as polynomials that a compiler vectorises; float64.
+"""exp, log, inverse root, and sine with cosine, as polynomials that a compiler vectorises; float64.
 
 Reductions after Cody & Waite; the polynomials of log, sine and cosine are those of fdlibm (Sun Microsystems 1993), that of exp is
 Taylor's to degree 13, which is below rounding on |r| <= log(2) / 2.
@@ -64,6 +64,24 @@ def log(be: Backend) -> Function:
         return n * LN2_HIGH - ((half - (s * (half + (even + odd)) + n * LN2_LOW)) - f)
 
     return log
+
+
+def inverse_root(be: Backend) -> Function:
+    """1 / sqrt x of a normal positive number, by Newton from the halved exponent; at most 3 ulp, without division or root."""
+    bits, unbits = be.bits, be.unbits
+    START, ONE = np.uint64(0x5FE6EB50C7B537A9), np.uint64(1)
+
+    @be.jit
+    def inverse_root(x):  # type: ignore[no-untyped-def]
+        half = 0.5 * x
+        y = unbits(START - (bits(x) >> ONE))
+        y = y * (1.5 - half * y * y)
+        y = y * (1.5 - half * y * y)
+        y = y * (1.5 - half * y * y)
+        y = y * (1.5 - half * y * y)
+        return y + y * (0.5 - half * y * y)
+
+    return inverse_root
 
 
 def sincos_turns(be: Backend) -> Function:

@@ -24,17 +24,14 @@ CASES: list[tuple[tuple[str, dict[str, Any]], tuple[str, dict[str, Any]], str]] 
     (("reinforce", {}), TOY, "mid"),
     (("reinforce", {"samples": 3, "baseline": 0.25}), QUADRATIC, "mid"),
     (("rloo", {"samples": 4}), TOY, "converged"),
-    (("rloo", {}), QUADRATIC, "init"),
     (("arm", {}), QUADRATIC, "converged"),
     (("arm", {"samples": 4}), TOY, "mid"),
     (("disarm", {}), TOY, "converged"),
     (("disarm", {"samples": 6}), QUADRATIC, "mid"),
     (("reinforce", {}), ("gaussian_cost", {"cost": "exp"}), "narrow"),
     (("rloo", {"samples": 3}), ("gaussian_cost", {"dim": 3}), "wide"),
-    (("pathwise", {}), ("gaussian_cost", {"cost": "exp", "dim": 2}), "init"),
-    (("pathwise", {"samples": 2}), ("gaussian_cost", {"cost": "cos"}), "wide"),
+    (("pathwise", {"samples": 2}), ("gaussian_cost", {"cost": "exp", "dim": 2}), "init"),
     (("measure_valued_normal", {}), ("gaussian_cost", {"dim": 2}), "narrow"),
-    (("measure_valued_normal", {}), ("gaussian_cost", {"cost": "cos"}), "init"),
 ]
 
 
@@ -61,7 +58,7 @@ def test_another_key_is_seen(pair: Any) -> None:
 
 
 def test_a_replicate_does_not_depend_on_its_block(pair: Any) -> None:
-    for case in (CASES[0], CASES[9]):
+    for case in (CASES[0], CASES[8]):
         _, kernel = pair(*case)
         whole = kernel.gradients(range(0, 1024))
         assert all(
@@ -70,23 +67,16 @@ def test_a_replicate_does_not_depend_on_its_block(pair: Any) -> None:
         )
 
 
-def test_large_dimension_takes_fewer_lanes_and_the_same_gradient(pair: Any) -> None:
-    trial, kernel = pair(("disarm", {}), ("bernoulli_toy", {"dim": 130}), "mid")
-    assert kernel.pair.L == 64
-    wanted = gradients(trial, range(300)).numpy()
-    np.testing.assert_allclose(kernel.gradients(range(300)), wanted, rtol=0, atol=1e-12 * np.abs(wanted).max())
-
-
-@pytest.mark.parametrize("case", [CASES[3], CASES[4], CASES[10], CASES[12]], ids=lambda case: case[0][0])
+@pytest.mark.parametrize("case", [CASES[2], CASES[9], CASES[10]], ids=lambda case: case[0][0])
 def test_compiled_without_contraction_is_plain_python_to_the_bit(pair: Any, case: Any) -> None:
     trial, kernel = pair(*case)
     exact = cpu.kernel(kernel.pair, trial.problem.theta, trial.key, 0, contract=False)
-    L = kernel.pair.L
+    L = cpu.LANES
     assert np.array_equal(by_plain_python(exact, block=3), exact.gradients(range(3 * L, 4 * L)))
 
 
 def by_plain_python(kernel: cpu.Kernel, block: int) -> np.ndarray:
-    known, L = cpu.known(kernel.pair, plain()), kernel.pair.L
+    known, L = cpu.known(kernel.pair, plain()), cpu.LANES
     g = np.empty((known["P"], L))
     x, e, f, z = (np.empty(known[name], complex if name == "Z" else float) for name in "XEFZ")
     first, tag, key = np.uint64(block * L // 4), kernel.tag, np.uint64(kernel.key)

@@ -49,6 +49,12 @@ def test_log(be: Backend) -> None:
 
 
 @pytest.mark.parametrize("be", BACKENDS, ids=NAMES)
+def test_inverse_root(be: Backend) -> None:
+    x = np.exp(np.random.default_rng(3).uniform(-600, 250, 1000))
+    assert ulps(at(vmath.inverse_root(be), x), x, lambda v: 1 / mpmath.sqrt(v)) <= 3
+
+
+@pytest.mark.parametrize("be", BACKENDS, ids=NAMES)
 def test_sine_and_cosine_of_turns(be: Backend) -> None:
     rng = np.random.default_rng(2)
     u = np.concatenate([(rng.integers(0, 2**32, 1500) + 0.5) * 2.0**-32, [2.0**-33, 0.125, 0.25, 0.5, 1 - 2.0**-33]])
