@@ -220,7 +220,16 @@ def stored(folder: Path, key: str, g: np.ndarray) -> None:
         **dict.fromkeys(["truth_tier", "family", "objective", "claimed", "backend", "device", "dtype"], ""),
         **dict.fromkeys(["dim", "samples", "peak_bytes", "threads"], 1),
         **dict.fromkeys(
-            ["f_evals", "gradient_evals", "learn_f_evals", "learn_gradient_evals", "learn_seconds", "cold_s"], 0.0
+            [
+                "f_evals",
+                "gradient_evals",
+                "hessian_evals",
+                "learn_f_evals",
+                "learn_gradient_evals",
+                "learn_seconds",
+                "cold_s",
+            ],
+            0.0,
         ),
         state={},
     )
