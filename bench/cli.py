@@ -319,23 +319,14 @@ def run(as_json: bool, no_report: bool, **asked: Any) -> int:
         _print_table(done.folder)
     if not no_report:
         _write_report(done.folder, renew=done.fresh)
+    counts = {"measured": done.measured, "cells": done.total}
     if as_json:
-        say(
-            {
-                "event": "result",
-                "folder": str(done.folder),
-                "measured": done.measured,
-                "cells": done.total,
-                "exit_code": done.code,
-            }
-        )
-    else:
-        how = (
-            f"{done.measured} of {done.total} cells measured, the others stored before"
-            if done.fresh
-            else "all of it was stored"
-        )
-        click.echo(f"{done.folder} ({how})")
+        say({"event": "result", "folder": str(done.folder), **counts, "exit_code": done.code})
+        return done.code
+    stored = f"{done.measured} of {done.total} cells measured, the others stored before"
+    click.echo(f"{done.folder} ({stored if done.fresh else 'all of it was stored'})")
+    if not no_report:
+        click.echo(f"{done.folder / 'report.html'}")
     return done.code
 
 
