@@ -86,6 +86,12 @@ def prepare(
     return Trial(estimator, moved, key, kind, where)
 
 
+def plain_samples(problem: Problem, samples: int = 1) -> Estimator:
+    """Independent draws of q, of which no gradient is made: to evaluate f, or to time that."""
+    claims = {problem.objective.name: "unbiased"}
+    return Estimator("samples", samples, lambda q, noise: q.sample(noise), lambda theta: theta, claims=claims)
+
+
 @dataclass(frozen=True, eq=False)
 class Answers:
     """What one draw gave: all that combine and learn may name, and the rows of data."""

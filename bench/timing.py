@@ -94,12 +94,11 @@ def _estimates(trial: Trial, state: object) -> tuple[Callable[[], object], int]:
 
 def yardstick(trial: Trial) -> tuple[Callable[[], object], int]:
     """One draw of q and one evaluation of f for each replicate."""
-    from bench.evaluate import Count, ask
+    from bench.evaluate import Count, ask, plain_samples
     from bench.measure import chunk_of
-    from estimators.base import Estimator
     from estimators.noise import TRIAL
 
-    plain = replace(trial, estimator=Estimator("yardstick", 1, lambda q, noise: q.sample(noise), lambda theta: theta))
+    plain = replace(trial, estimator=plain_samples(trial.problem))
     chunk = chunk_of(plain)
     return lambda: ask(plain, range(chunk), None, TRIAL, Count()), chunk
 

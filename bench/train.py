@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bench.evaluate import Count, ask, gradients, prepare
+from bench.evaluate import Count, ask, gradients, plain_samples, prepare
 from bench.measure import chunk_of, pinned
 from bench.provenance import described, provenance
 from estimators.base import Estimator, claim_of, mismatch
@@ -157,9 +157,7 @@ def objective_at(problem: Problem, seed: int = 0, replicates: int = WATCHED) -> 
     The same noise wherever it is asked, so that differences along a run are sharper than the error says.
     """
     whole = replace(problem, batch=0)
-    plain = Estimator(
-        "samples", whole.objective.samples, lambda q, noise: q.sample(noise), claims={whole.objective.name: "unbiased"}
-    )
+    plain = plain_samples(whole, whole.objective.samples)
     trial = prepare(plain, whole, seed, "objective")
     chunk = min(chunk_of(trial), replicates)
     values = []

@@ -53,7 +53,7 @@ def test_two_processes_race_a_third_compiles_nothing_and_what_is_gone_is_compile
     third = finish(start(tmp_path))
     assert first[2] == second[2] == third[2]
     assert third[0] == 1
-    assert third[1] < 0.5
+    assert third[1] < min(first[1], second[1]) / 2, "a hit is a fraction of a compilation, in the same run"
     assert len(list(tmp_path.glob("kernel_*"))) == 1
     assert not list(tmp_path.rglob("*.tmp*"))
     for file in tmp_path.rglob("*.nbc"):
