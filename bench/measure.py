@@ -21,10 +21,12 @@ from bench.outcome import Outcome
 if TYPE_CHECKING:
     from bench.evaluate import Count, State, Trial
     from estimators.base import Estimator
+    from estimators.kernels.cpu import Kernel
     from problems.base import Problem
     from problems.truth import Truth
 
 BLOCK = 4096
+KERNEL_BLOCK = 64 * BLOCK  # a kernel keeps no gradients: larger blocks cost no memory
 PILOT_REPLICATES = 256
 CHUNK_ELEMENTS = 2**19
 BACKENDS = ("auto", "torch", "numba", "cuda")
@@ -105,7 +107,7 @@ def observe(
     _check(replicates, dtype, threads)
     with pinned(1):
         trial = prepare(estimator, problem, seed, point, dtype, device)
-        used = _backend(trial, backend)
+        kernel = _kernel(trial, backend)
         truth = truth or true_gradient(problem)
         reset_peak()
         started = time.perf_counter()
@@ -116,9 +118,9 @@ def observe(
         learned = time.perf_counter()
         pilot = pilot_mean(trial, state)
         exact = np.full(len(pilot), np.nan) if truth is None else truth.gradient.numpy()
-        sums, count = _all_blocks(trial, state, pilot, exact, replicates, progress)
+        sums, count = _all_blocks(trial, state, kernel, pilot, exact, replicates, progress)
     rows = max(problem.batch or problem.rows, 1)
-    evaluated = rows * _evaluated(trial, replicates)
+    evaluated = rows * (_evaluated(trial, replicates) if kernel is None else replicates)
     return Outcome(
         sums=sums,
         truth=exact,
@@ -137,7 +139,7 @@ def observe(
         learn_seconds=learned - started,
         cold_s=cold,
         peak_bytes=peak_bytes(),
-        backend=used,
+        backend="torch" if kernel is None else "numba",
         device=device,
         dtype=dtype,
         threads=threads,
@@ -158,6 +160,7 @@ def _check(replicates: int, dtype: str, threads: int) -> None:
 def _all_blocks(
     trial: Trial,
     state: State | None,
+    kernel: Kernel | None,
     pilot: np.ndarray,
     exact: np.ndarray,
     replicates: int,
@@ -165,18 +168,33 @@ def _all_blocks(
 ) -> tuple[Sums, Count]:
     """The blocks of a cell one after the other, folded in index order."""
     from bench.evaluate import Count
+    from bench.kernels import block_sums_by_kernel
 
     known = bool(np.isfinite(exact).all())
     norm = float(np.linalg.norm(exact)) if known else 0.0
     axis = exact / norm if norm > 0 else np.zeros(len(pilot))
     scale = norm or float(np.linalg.norm(pilot)) or 1.0
     count, sums = Count(), empty(pilot, axis, scale)
-    for start in range(0, replicates, BLOCK):
-        stop = min(start + BLOCK, replicates)
-        sums = merge(sums, block_of(trial, state, pilot, axis, scale, range(start, stop), count))
+    step = BLOCK if kernel is None else KERNEL_BLOCK
+    for start in range(0, replicates, step):
+        here = range(start, min(start + step, replicates))
+        if kernel is None:
+            sums = merge(sums, block_of(trial, state, pilot, axis, scale, here, count))
+        else:
+            sums = merge(sums, block_sums_by_kernel(kernel, pilot, axis, scale, here))
+            _count_kernel(trial, len(here), count)
         if progress is not None:
-            progress(stop)
+            progress(here.stop)
     return sums, count
+
+
+def _count_kernel(trial: Trial, replicates: int, count: Count) -> None:
+    """A kernel asks what the estimator declares: no point of it is ever NaN."""
+    from estimators.base import Ask, asks, size_of
+
+    asked = asks(trial.estimator.points, size_of(trial.problem))
+    count.f += replicates * len(asked)
+    count.gradient += replicates * sum(Ask.GRADIENT in one for one in asked)
 
 
 def _evaluated(trial: Trial, replicates: int) -> int:
@@ -185,14 +203,17 @@ def _evaluated(trial: Trial, replicates: int) -> int:
     return -(-replicates // chunk) * chunk
 
 
-def _backend(trial: Trial, backend: str) -> str:
+def _kernel(trial: Trial, backend: str) -> Kernel | None:
+    """The kernel that measures the trial; None where torch does. Raises Mismatch where there is none of the backend asked for."""
     from bench.evaluate import Mismatch
+    from bench.kernels import kernel_for
 
     if backend not in BACKENDS:
         raise ValueError(f"backend {backend!r}: it is one of {', '.join(BACKENDS)}")
-    if backend in ("numba", "cuda"):
+    found = kernel_for(trial) if backend == "numba" else None
+    if backend in ("numba", "cuda") and found is None:
         raise Mismatch(f"{trial.estimator.name} on {trial.problem.name} has no {backend} kernel")
-    return "torch"
+    return found
 
 
 def _sites(problem: Problem) -> int:
@@ -240,7 +261,8 @@ def measure(
     """Measure one estimator on one problem: bias, variance and time, each with its interval.
 
     replicates: number of gradients. seed: of the addressed noise; the same numbers come again for the same seed. point: one of the
-    problem's named points. backend: auto, torch, numba or cuda. rounds: of timing; 0 does not time.
+    problem's named points. backend: torch, or numba where both
+    have a kernel form; auto is torch. rounds: of timing; 0 does not time.
     Raises Mismatch, with the reason, where the pair cannot run, and MemberError where a gradient is not finite.
     """
     from bench.timing import time_together
@@ -261,7 +283,9 @@ def measure(
     timing = None
     if rounds:
         with pinned(threads):
-            timing = time_together([(estimator, there)], rounds=rounds, dtype=dtype, device=device)[0]
+            timing = time_together([(estimator, there)], [outcome.backend], rounds=rounds, dtype=dtype, device=device)[
+                0
+            ]
     return summarise(outcome, timing)
 
 

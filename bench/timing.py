@@ -46,6 +46,7 @@ class Timing:
 
 def time_together(
     pairs: Sequence[tuple[Estimator, Problem]],
+    backends: Sequence[str] = (),
     *,
     rounds: int = ROUNDS,
     least: float = LEAST_SECONDS,
@@ -55,13 +56,15 @@ def time_together(
 ) -> list[Timing]:
     """Time estimators of one problem (at one point) in the same rounds; each call takes at least `least` seconds.
 
-    Learning is not timed here, and the first call of each, which compiles, is left out.
+    backends: torch or numba for each pair, torch by default. Learning is not timed here, and the first call of each, which
+    compiles, is left out. A kernel's time has its sums in it, which it makes as it goes.
     """
     from bench.evaluate import learn, prepare
 
     trials = [prepare(estimator, problem, seed, "timing", dtype, device) for estimator, problem in pairs]
     states = [learn(_briefly(trial))[0] for trial in trials]
-    calls = [_estimates(trial, state) for trial, state in zip(trials, states, strict=True)]
+    by = backends or ["torch"] * len(trials)
+    calls = [_estimates(*one) for one in zip(trials, states, by, strict=True)]
     calls += 2 * [yardstick(trials[0])]
     repeats = [_calibrate(call, least) for call, _ in calls]
     order = list(range(len(calls)))
@@ -83,11 +86,16 @@ def _briefly(trial: Trial) -> Trial:
     return replace(trial, estimator=replace(trial.estimator, learning=replace(learning, steps=1)))
 
 
-def _estimates(trial: Trial, state: object) -> tuple[Callable[[], object], int]:
+def _estimates(trial: Trial, state: object, backend: str) -> tuple[Callable[[], object], int]:
+    """A call that makes so many estimates, and how many."""
     from bench.evaluate import gradients
-    from bench.measure import chunk_of
+    from bench.kernels import block_sums_by_kernel, kernel_for
+    from bench.measure import KERNEL_BLOCK, chunk_of
     from estimators.noise import TRIAL
 
+    if backend == "numba" and (kernel := kernel_for(trial, TRIAL)) is not None:
+        nothing = np.zeros(trial.dim)
+        return lambda: block_sums_by_kernel(kernel, nothing, nothing, 1.0, range(KERNEL_BLOCK)), KERNEL_BLOCK
     chunk = chunk_of(trial)
     return lambda: gradients(trial, range(chunk), state, phase=TRIAL), chunk  # type: ignore[arg-type]
 

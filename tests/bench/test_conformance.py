@@ -108,7 +108,9 @@ def test_float64_constants_are_named() -> None:
     def heavy(theta: torch.Tensor, x: torch.Tensor, fx: torch.Tensor) -> torch.Tensor:
         return disarm().combine(theta, x, fx) * torch.ones(3, dtype=torch.float64)  # type: ignore[misc]
 
-    assert "combine gave a gradient in float64 on cpu; this is measured in float32" in sentences(replace(disarm(), combine=heavy))
+    assert "combine gave a gradient in float64 on cpu; this is measured in float32" in sentences(
+        replace(disarm(), combine=heavy)
+    )
 
 
 def test_an_error_is_a_finding_not_a_traceback() -> None:

@@ -67,8 +67,8 @@ def test_a_claim_that_is_false_is_biased() -> None:
 
 
 def test_a_pair_that_cannot_run_is_refused_with_the_reason() -> None:
-    with pytest.raises(Mismatch, match="rloo on bernoulli_toy has no numba kernel"):
-        measure(rloo(), bernoulli_toy(), backend="numba")
+    with pytest.raises(Mismatch, match="rebar on bernoulli_toy has no numba kernel"):
+        measure(rebar(), bernoulli_toy(), backend="numba")
     with pytest.raises(
         ValueError, match="bernoulli_toy has no point 'midd': it has init, mid, converged; did you mean 'mid'"
     ):
@@ -177,3 +177,19 @@ def test_exact_variances_lie_in_the_intervals_at_the_stated_rate(name: str) -> N
     assert sum(math.isfinite(high) for _, high in intervals) >= 190
     wrong = sum(low <= 1.1 * exact <= high for low, high in intervals)
     assert wrong < 178, "a variance that is 10% off must be found outside"
+
+
+@pytest.mark.parametrize("estimator", [reinforce(), rloo(4), disarm(), arm()], ids=lambda e: e.name)
+def test_the_kernel_measures_what_torch_measures(estimator: Estimator) -> None:
+    """The same noise, the same gradients: sums and counts agree to rounding, and a partial last block is cut alike."""
+    by = {b: observe(estimator, bernoulli_toy(), replicates=3 * BLOCK + 100, backend=b) for b in ("torch", "numba")}
+    torch_, numba = by["torch"], by["numba"]
+    assert (torch_.backend, numba.backend) == ("torch", "numba")
+    assert torch_.replicates == numba.replicates == 3 * BLOCK + 100
+    assert (torch_.f_evals, torch_.gradient_evals) == (numba.f_evals, numba.gradient_evals)
+    for name in ("s1", "q1", "cos", "s2", "s3", "s4", "high", "top"):
+        a, b = getattr(torch_.sums, name), getattr(numba.sums, name)
+        assert np.allclose(a, b, rtol=1e-9, atol=1e-9 * float(np.abs(a).max())), name
+    timed = measure(estimator, bernoulli_toy(), replicates=BLOCK, backend="numba", rounds=6)
+    assert timed.backend == "numba"
+    assert timed.seconds_per_estimate > 0
