@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import os
-import platform
-import sys
-from dataclasses import asdict, dataclass
-from importlib import metadata
+from dataclasses import asdict, dataclass, replace
 
-LIBRARIES = ("torch", "numba", "numpy", "scipy", "pandas", "pyarrow", "seaborn", "matplotlib", "msgspec")
+from bench import environment
 
 
 @dataclass(frozen=True)
 class Machine:
     """Versions and hardware. noise_floor: half-width of the 95% interval of the log ratio of a computation's time to itself."""
 
-    version: str
-    python: str
     system: str
     processor: str
     cores: int
@@ -24,7 +19,7 @@ class Machine:
     torch_threads: int
     simd: str
     gpu: str
-    libraries: dict[str, str]
+    versions: dict[str, str]
     noise_floor: float | None = None
 
     def as_dict(self) -> dict[str, object]:
@@ -36,24 +31,21 @@ def machine() -> Machine:
     """This machine, without timing anything."""
     import torch
 
+    known = environment.machine()
     return Machine(
-        version=_version("gradient-estimator-bench"),
-        python=sys.version.split()[0],
-        system=platform.platform(),
-        processor=_processor(),
-        cores=os.cpu_count() or 1,
+        system=known["system"],
+        processor=known["processor"],
+        cores=known["cores"],
         memory_bytes=_memory(),
         torch_threads=torch.get_num_threads(),
         simd=torch.backends.cpu.get_cpu_capability(),
         gpu=torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
-        libraries={name: _version(name) for name in LIBRARIES},
+        versions=environment.versions(),
     )
 
 
 def examine(rounds: int = 31) -> Machine:
     """This machine, and the noise floor of its clock: the yardstick of a toy problem timed against itself."""
-    from dataclasses import replace
-
     from bench.measure import pinned
     from bench.timing import time_together
     from estimators.score_function import reinforce
@@ -62,24 +54,6 @@ def examine(rounds: int = 31) -> Machine:
     with pinned(1):
         timing = time_together([(reinforce(), bernoulli_toy())], rounds=rounds)[0]
     return replace(machine(), noise_floor=timing.noise_floor())
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "not installed"
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def _memory() -> int:
