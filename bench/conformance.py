@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,9 +19,6 @@ from bench.outcome import Outcome
 from estimators.base import Estimator, asks, claim_of, mismatch, size_of
 from problems.base import Problem
 from problems.calling import UnknownName
-
-if TYPE_CHECKING:
-    from problems.truth import Truth
 
 Examine = Callable[[Trial, State | None, torch.Tensor], str | None]
 REPLICATES = 32_768
@@ -81,13 +77,7 @@ def _title(problem: Problem) -> str:
 
 def _outcome(estimator: Estimator, problem: Problem, point: str, seed: int, replicates: int | None) -> Outcome:
     n = replicates or replicates_for(prepare(estimator, problem, seed, point))
-    return observe(estimator, problem, point=point, replicates=n, seed=seed, truth=_truth_of(problem))
-
-
-def _truth_of(problem: Problem) -> Truth | None:
-    from problems.truth import true_gradient
-
-    return true_gradient(problem)
+    return observe(estimator, problem, point=point, replicates=n, seed=seed)
 
 
 def _claims(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def described(problem: Problem) -> str:
     """The problem as the command line selects it: `name[setting=value,...]`."""
-    from problems.reference import settings_text
+    from problems.settings import settings_text
 
     settings = settings_text(problem.settings)
     return f"{problem.name}[{settings}]" if settings else problem.name

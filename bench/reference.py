@@ -28,6 +28,7 @@ from bench.sources import closure, digests, harness
 from estimators.base import Estimator, claim_of, mismatch
 from problems import reference, truth
 from problems.base import Problem
+from problems.settings import settings_text
 from problems.storage import significant, write_json
 
 if TYPE_CHECKING:
@@ -339,5 +340,5 @@ def _entry(gradient: np.ndarray, se: np.ndarray) -> dict[str, Any]:
 
 def _text(estimator: Estimator) -> str:
     """The estimator as the command line selects it."""
-    settings = reference.settings_text(estimator.settings)
+    settings = settings_text(estimator.settings)
     return f"{estimator.name}[{settings}]" if settings else estimator.name

@@ -17,8 +17,8 @@ import numpy as np
 from bench.measurement import LEVEL, Measurement, bias_test, summarise
 from bench.outcome import Outcome
 from bench.plan import Row
-from bench.selector import settings_text
 from bench.statistics import holm
+from problems.settings import settings_text
 
 if TYPE_CHECKING:
     import pyarrow as pa

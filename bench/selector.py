@@ -14,6 +14,7 @@ from fnmatch import fnmatchcase
 from typing import Protocol
 
 from bench.errors import Refusal, nearest
+from problems.settings import settings_text
 
 Value = bool | int | float | str | tuple | None
 MOST_CHOICES = 10_000
@@ -57,11 +58,6 @@ def parse(text: str) -> list[Selector]:
 def written(name: str, settings: Mapping[str, Value]) -> str:
     """`name[a=1,b=x]`."""
     return f"{name}[{settings_text(settings)}]" if settings else name
-
-
-def settings_text(settings: Mapping[str, Value]) -> str:
-    """`a=1,b=x`, sorted by name."""
-    return ",".join(f"{k}={settings[k]}" for k in sorted(settings))
 
 
 def choose(text: str, members: Mapping[str, Described], kind: str) -> list[Choice]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from problems.base import DEFAULT_POINT, Point
-from problems.reference import settings_text
+from problems.settings import settings_text
 from problems.storage import read_json, significant, write_json
 
 if TYPE_CHECKING:

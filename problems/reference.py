@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from problems.base import Problem
+from problems.settings import settings_text
 from problems.truth import Truth
 
 FOLDER = Path(__file__).parent / "references"
@@ -28,11 +28,6 @@ def fingerprint(problem: Problem) -> str:
         if tensor is not None:
             digest.update(",".join(f"{v:.12g}" for v in tensor.detach().reshape(-1).tolist()).encode())
     return digest.hexdigest()[:16]
-
-
-def settings_text(settings: Mapping[str, Any]) -> str:
-    """`a=1,b=x`, sorted by name: how settings are written wherever they are part of a name."""
-    return ",".join(f"{k}={settings[k]}" for k in sorted(settings))
 
 
 def stored_reference(problem: Problem) -> Truth | None:

@@ -1,7 +1,8 @@
-"""What is said of a setting that a factory cannot take: one sentence, with what was typed."""
+"""Settings of a factory: how they are written, and the one sentence about one that it cannot take."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -19,3 +20,8 @@ def one_of(problem: str, choices: tuple[Any, ...], **settings: Any) -> None:
             raise ValueError(
                 f"{problem}[{name}={value}]: {name} is {', '.join(map(str, choices[:-1]))} or {choices[-1]}"
             )
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """`a=1,b=x`, sorted by name: how settings are written wherever they are part of a name."""
+    return ",".join(f"{k}={settings[k]}" for k in sorted(settings))

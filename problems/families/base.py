@@ -6,7 +6,6 @@ broadcasts against the points. The derivatives are written by hand, once for eac
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -127,8 +126,3 @@ class Family:
     def support(self) -> Tensor:
         """Every point of a finite support: `[S, *event]`."""
         raise NotImplementedError(f"{self.name} variables have no finite support to list")
-
-
-def states_of(values: int, sites: int) -> int:
-    """values ** sites."""
-    return int(math.pow(values, sites)) if sites * math.log2(max(values, 2)) < 62 else values**sites

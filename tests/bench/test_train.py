@@ -17,7 +17,7 @@ from problems.families.bernoulli import Bernoulli
 from problems.families.normal import Normal
 from problems.objectives import Elbo, InclusiveKL
 from problems.points import read_points, stored_points
-from problems.reference import settings_text
+from problems.settings import settings_text
 
 INIT = Point(torch.zeros(2, 1, dtype=torch.float64))
 

@@ -14,7 +14,7 @@ import scipy.stats
 import torch
 from torch import Tensor, distributions
 
-from problems.families.base import Family, Noise, Size, across, states_of
+from problems.families.base import Family, Noise, Size, across
 from problems.families.bernoulli import Bernoulli
 from problems.families.categorical import Categorical
 from problems.families.chain import Chain
@@ -270,8 +270,8 @@ def test_a_uniform_that_rounds_to_one_gives_finite_points() -> None:
 
 def test_helpers() -> None:
     assert across(torch.ones(2, 3), torch.ones(2, 3, 4, 5)).shape == (2, 3, 1, 1)
-    assert states_of(3, 5) == 243
-    assert states_of(2, 200) == 2**200
+    assert Categorical.states(torch.zeros(5, 3)) == 243
+    assert Bernoulli.states(torch.zeros(200)) == 2**200
     assert Size(Bernoulli, (4,), (4,), 1, 16).D == 4
 
 
