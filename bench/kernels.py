@@ -9,38 +9,58 @@ import numpy as np
 from bench.moments import GROUPS, TOP, ZERO, Sums, block_sums, merge
 
 if TYPE_CHECKING:
-    from bench.evaluate import Trial
+    from bench.evaluate import State, Trial
     from estimators.kernels.cpu import Kernel
 
 
-def kernel_for(trial: Trial, phase: int = 0) -> Kernel | None:
+OBJECTIVES = ("Expectation", "Elbo", "ImportanceWeighted", "InclusiveKL")
+
+
+def kernel_for(trial: Trial, state: State | None = None, phase: int = 0) -> Kernel | None:
     """The CPU kernel of a trial on the noise of `phase` (MEASURE), compiled or read from the disk cache; None where it has none.
 
-    A kernel has the plain expectation of a scalar f of Bernoulli or Normal variables, in float64, where numba compiles f.
+    state: what the estimator has learned, as it is measured.
     """
-    made = lazy_kernel_for(trial, phase)
+    made = lazy_kernel_for(trial, state, phase)
     return made if made is not None and made.compiles() else None
 
 
-def lazy_kernel_for(trial: Trial, phase: int = 0) -> Kernel | None:
+def lazy_kernel_for(trial: Trial, state: State | None = None, phase: int = 0) -> Kernel | None:
     """The same, compiled at its first call, which raises where numba cannot compile f."""
-    import torch
+    if why_no_kernel(trial) is not None:
+        return None
+    from estimators.kernels.cpu import kernel
 
+    dtype = str(trial.dtype).replace("torch.", "")
+    return kernel(trial.estimator, trial.problem, state, trial.key, phase, dtype)
+
+
+def why_no_kernel(trial: Trial) -> str | None:
+    """What the pair lacks, in a sentence; None where nothing does (numba may still refuse to compile f)."""
     from estimators.kernels.families import FAMILIES
+    from estimators.kernels.tables import MOST_ENTRIES, form_of
 
-    problem, form = trial.problem, trial.estimator.kernel
-    plain = problem.encode is None and problem.model is None and problem.data is None and problem.parts is None
-    if form is None or problem.scalar_f is None or not plain:
-        return None
-    if problem.family_name not in FAMILIES or problem.objective.name != "Expectation":
-        return None
-    if trial.dtype != torch.float64 or trial.device.type != "cpu":
-        return None
-    from estimators.kernels.cpu import Pair, kernel
-
-    settings = tuple(sorted(trial.estimator.settings.items()))
-    pair = Pair(form, settings, problem.family_name, problem.scalar_f, problem.theta.shape[-1])
-    return kernel(pair, problem.theta.detach(), trial.key, phase)
+    e, p = trial.estimator, trial.problem
+    if e.kernel is None:
+        return f"{e.name} has no kernel form"
+    if p.scalar_f is None and p.lanes is None:
+        return f"{p.name} gives no scalar_f or lanes"
+    if p.lanes is None and (p.model is not None or p.data is not None):
+        return f"{p.name} has data or a model, for which scalar_f does not do"
+    if p.family_name not in FAMILIES:
+        return f"{p.name}'s {p.family_name} variables are not written in lanes"
+    if p.batch and not FAMILIES[p.family_name].keyed:
+        return f"{p.name} draws rows of data, and its {p.family_name} noise comes in pairs of replicates"
+    if p.objective.name not in OBJECTIVES:
+        return f"the kernels know {', '.join(OBJECTIVES)}, not {p.objective.name}"
+    form = form_of(e)
+    if form.families is not None and p.family_name not in form.families:
+        return f"{e.name} has a kernel form for {' and '.join(form.families)} variables only"
+    if trial.device.type != "cpu":
+        return "the CPU's kernels run on the CPU"
+    if p.encode is not None and p.dim * max(p.rows, 1) * p.site_parameters(p.theta).numel() > MOST_ENTRIES:
+        return f"{p.name}'s encoder has too large a Jacobian"
+    return None
 
 
 def block_sums_by_kernel(
@@ -77,7 +97,9 @@ def _chunks(kernel: Kernel, onto: Sums, chunks: range, threads: int) -> Sums:
     """`onto`, and then these whole chunks in index order."""
     from estimators.kernels.cpu import CHUNK
 
-    added, high, top, whole = kernel.sums(chunks, onto.pilot, onto.axis, ZERO * onto.scale, float(onto.top[0]), threads)
+    added, high, top, whole = kernel.sums(
+        chunks, onto.pilot, onto.axis, ZERO * onto.scale, float(onto.top[0]), onto.scale, threads
+    )
     nonfinite = 0
     for c in np.flatnonzero(whole == 0):
         start = (chunks.start + int(c)) * CHUNK

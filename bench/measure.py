@@ -107,7 +107,7 @@ def observe(
     _check(replicates, dtype, threads)
     with pinned(1):
         trial = prepare(estimator, problem, seed, point, dtype, device)
-        kernel = _kernel(trial, backend)
+        _check_backend(trial, backend)
         truth = truth or true_gradient(problem)
         reset_peak()
         started = time.perf_counter()
@@ -116,6 +116,7 @@ def observe(
         started = time.perf_counter()
         state, learning = learn(trial)
         learned = time.perf_counter()
+        kernel = _kernel(trial, state, backend)
         pilot = pilot_mean(trial, state)
         exact = np.full(len(pilot), np.nan) if truth is None else truth.gradient.numpy()
         sums, count = _all_blocks(trial, state, kernel, pilot, exact, replicates, progress)
@@ -193,8 +194,10 @@ def _count_kernel(trial: Trial, replicates: int, count: Count) -> None:
     from estimators.base import Ask, asks, size_of
 
     asked = asks(trial.estimator.points, size_of(trial.problem))
-    count.f += replicates * len(asked)
-    count.gradient += replicates * sum(Ask.GRADIENT in one for one in asked)
+    each = replicates * max(trial.problem.batch or trial.problem.rows, 1)
+    count.f += each * len(asked)
+    count.gradient += each * sum(Ask.GRADIENT in one or Ask.HESSIAN in one for one in asked)
+    count.hessian += each * sum(Ask.HESSIAN in one for one in asked)
 
 
 def _evaluated(trial: Trial, replicates: int) -> int:
@@ -203,16 +206,29 @@ def _evaluated(trial: Trial, replicates: int) -> int:
     return -(-replicates // chunk) * chunk
 
 
-def _kernel(trial: Trial, backend: str) -> Kernel | None:
-    """The kernel that measures the trial; None where torch does. Raises Mismatch where there is none of the backend asked for."""
+def _check_backend(trial: Trial, backend: str) -> None:
+    """Raises Mismatch where the pair has no kernel of the back end asked for, ValueError where there is no such back end."""
     from bench.evaluate import Mismatch
-    from bench.kernels import kernel_for
+    from bench.kernels import why_no_kernel
 
     if backend not in BACKENDS:
         raise ValueError(f"backend {backend!r}: it is one of {', '.join(BACKENDS)}")
-    found = kernel_for(trial) if backend == "numba" else None
-    if backend in ("numba", "cuda") and found is None:
-        raise Mismatch(f"{trial.estimator.name} on {trial.problem.name} has no {backend} kernel")
+    if backend in ("numba", "cuda") and (why := why_no_kernel(trial)):
+        raise Mismatch(f"{trial.estimator.name} on {trial.problem.name} has no {backend} kernel: {why}")
+
+
+def _kernel(trial: Trial, state: State | None, backend: str) -> Kernel | None:
+    """The kernel that measures the trial; None where torch does. Raises Mismatch where numba cannot compile it."""
+    from bench.evaluate import Mismatch
+    from bench.kernels import kernel_for
+
+    if backend not in ("numba", "cuda"):
+        return None
+    found = kernel_for(trial, state)
+    if found is None:
+        raise Mismatch(
+            f"{trial.estimator.name} on {trial.problem.name}: numba does not compile {trial.problem.name}'s f"
+        )
     return found
 
 

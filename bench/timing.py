@@ -93,7 +93,7 @@ def _estimates(trial: Trial, state: object, backend: str) -> tuple[Callable[[], 
     from bench.measure import KERNEL_BLOCK, chunk_of
     from estimators.noise import TRIAL
 
-    if backend == "numba" and (kernel := kernel_for(trial, TRIAL)) is not None:
+    if backend == "numba" and (kernel := kernel_for(trial, state, TRIAL)) is not None:
         nothing = np.zeros(trial.dim)
         return lambda: block_sums_by_kernel(kernel, nothing, nothing, 1.0, range(KERNEL_BLOCK)), KERNEL_BLOCK
     chunk = chunk_of(trial)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from problems.families.base import Family
+    from problems.lanes import Kit, LaneModel
 
 DEFAULT_POINT = "init"
 
@@ -46,7 +47,8 @@ class Problem:
     model: parameters of f whose gradient is wanted as well, `[M]`; it follows theta's in the gradient.
     data: `[N, F]`, the axis B. batch: rows drawn (without replacement) for each replicate, scaled by N / batch; 0: all of them.
     exact: the true gradient where the support cannot be enumerated: a Tensor `[P]`, or a `problems.truth.Truth`.
-    scalar_f: the same f of one point as plain Python over floats, for the kernels to compile.
+    scalar_f: the same f of one point as plain Python over floats, for the kernels to compile; for problems without data or model.
+    lanes: the same f over lanes of points, `lanes(kit) -> LaneModel` (`problems.lanes`); it goes before scalar_f.
     points: named parameter points. settings: those of the factory. source: paper or origin.
     """
 
@@ -65,6 +67,7 @@ class Problem:
     batch: int = 0
     exact: Callable[[Problem], Any] | None = None
     scalar_f: Callable[..., float] | None = None
+    lanes: Callable[[Kit], LaneModel] | None = None
     points: Mapping[str, Point] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""

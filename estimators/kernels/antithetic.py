@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import numpy as np
 
-from estimators.kernels.backend import Backend, Function
+from estimators.kernels.backend import Function
 from estimators.kernels.base import Form, Lanes
-from estimators.kernels.families import uniform
+from estimators.kernels.families import SURE, cut_of
+from estimators.kernels.philox import uniform
 
 
-def pair(be: Backend, words: Function, D: int, L: int) -> Function:
-    """`pair(b, b_tilde, par, buf, first, tag, key)`: b = 1[1 - u < p], b~ = 1[u < p].
+def pair(at: Lanes) -> Function:
+    """`pair(b, b_tilde, tag, c)`: b = 1[1 - u < p], b~ = 1[u < p].
 
     1 - u is the uniform of the word's complement.
     """
     LAST = np.uint64(0xFFFFFFFF)
+    D, L, R, words, cut = at.D, at.L, at.be.real, at.words, cut_of(at.be, at.S)
+    ZERO, ONE = R(0), R(1)
 
-    @be.jit
-    def pair(b, b_tilde, par, buf, first, tag, key):  # type: ignore[no-untyped-def]
+    @at.be.jit
+    def pair(b, b_tilde, tag, c):  # type: ignore[no-untyped-def]
         for d in range(D):
-            words(buf, first, d, tag, key)
-            cut = np.uint64(par[1, d])
+            words(c.buf, d, tag, c)
             for l in range(L):
-                word = np.uint64(buf[l])
-                b[d, l] = 1.0 if LAST - word < cut else 0.0
-                b_tilde[d, l] = 1.0 if word < cut else 0.0
+                word, below = np.uint64(c.buf[l]), cut(c.par, d, l)
+                b[d, l] = ONE if LAST - word < below else ZERO
+                b_tilde[d, l] = ONE if word < below else ZERO
 
     return pair
 
@@ -34,26 +36,28 @@ def disarm(samples: int) -> Form:
     m = samples // 2
 
     def build(at: Lanes) -> Function:
-        D, L, f = at.D, at.L, at.f
-        draw = pair(at.be, at.words, D, L)
+        D, L, S, R, f, credit = at.D, at.L, at.S, at.be.real, at.f, at.credit
+        draw, half_m, share, ZERO = pair(at), R(0.5 / m), R(1 / samples), R(0)
 
         @at.be.jit
-        def estimate(g, x, e, fx, z, par, buf, first, tag, key):  # type: ignore[no-untyped-def]
-            g[:] = 0.0
+        def estimate(g, x, e, r, c):  # type: ignore[no-untyped-def]
+            g[:] = ZERO
+            r[2, :] = share
             for k in range(m):
-                draw(x[0], x[1], par, buf, first, tag + k, key)
-                f(fx[0], x[0])
-                f(fx[1], x[1])
+                draw(x[0], x[1], k, c)
+                f(r[0], x[0], c)
+                f(r[1], x[1], c)
+                credit(x[0], r[2], c)
+                credit(x[1], r[2], c)
                 for l in range(L):
-                    fx[0, l] = 0.5 * (fx[0, l] - fx[1, l]) / m
+                    r[0, l] = half_m * (r[0, l] - r[1, l])
                 for d in range(D):
-                    s = par[2, d]
                     for l in range(L):
-                        g[d, l] += fx[0, l] * (x[0, d, l] - x[1, d, l]) * s
+                        g[d, l] += r[0, l] * (x[0, d, l] - x[1, d, l]) * c.par[SURE, d, S * l]
 
         return estimate
 
-    return Form(2, 2, build)
+    return Form(2, 3, build, families=("bernoulli",))
 
 
 def arm(samples: int) -> Form:
@@ -61,23 +65,26 @@ def arm(samples: int) -> Form:
     m = samples // 2
 
     def build(at: Lanes) -> Function:
-        D, L, f, words = at.D, at.L, at.f, at.words
-        draw, u = pair(at.be, words, D, L), uniform(at.be)
+        D, L, R, f, words, credit = at.D, at.L, at.be.real, at.f, at.words, at.credit
+        draw, u, one_m, share, ZERO, HALF = pair(at), uniform(at.be), R(1 / m), R(1 / samples), R(0), R(0.5)
 
         @at.be.jit
-        def estimate(g, x, e, fx, z, par, buf, first, tag, key):  # type: ignore[no-untyped-def]
-            g[:] = 0.0
+        def estimate(g, x, e, r, c):  # type: ignore[no-untyped-def]
+            g[:] = ZERO
+            r[2, :] = share
             for k in range(m):
-                draw(x[0], x[1], par, buf, first, tag + k, key)
-                f(fx[0], x[0])
-                f(fx[1], x[1])
+                draw(x[0], x[1], k, c)
+                f(r[0], x[0], c)
+                f(r[1], x[1], c)
+                credit(x[0], r[2], c)
+                credit(x[1], r[2], c)
                 for l in range(L):
-                    fx[0, l] = (fx[0, l] - fx[1, l]) / m
+                    r[0, l] = (r[0, l] - r[1, l]) * one_m
                 for d in range(D):
-                    words(buf, first, d, tag + k, key)
+                    words(c.buf, d, k, c)
                     for l in range(L):
-                        g[d, l] += fx[0, l] * (u(buf[l]) - 0.5)
+                        g[d, l] += r[0, l] * (u(c.buf[l]) - HALF)
 
         return estimate
 
-    return Form(2, 2, build)
+    return Form(2, 3, build, families=("bernoulli",))

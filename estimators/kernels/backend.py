@@ -12,45 +12,61 @@ Function = Callable[..., Any]
 
 # Not 'reassoc', which may legally undo magic-number rounding; not 'nnan', 'ninf': what is not finite is counted.
 FAST = frozenset({"contract", "nsz", "arcp"})
+UNSIGNED = {"float64": np.uint64, "float32": np.uint32}
 
 
 @dataclass(frozen=True, eq=False)
 class Backend:
-    """jit makes a function callable from other lane functions; bits and unbits reinterpret a float64 as a uint64, and back."""
+    """jit makes a function callable from other lane functions; bits and unbits reinterpret a real as an unsigned, and back.
+
+    real: type of the lanes' numbers, numpy.float64 or numpy.float32. Constants of lane functions are made with it: a product with
+    a Python float would be a float64.
+    """
 
     name: str
+    real: Any
     jit: Callable[[Function], Function]
     bits: Function
     unbits: Function
 
+    @property
+    def single(self) -> bool:
+        """The lanes' numbers are float32."""
+        return self.real is np.float32
 
-def plain() -> Backend:
+
+def plain(dtype: str = "float64") -> Backend:
     """Plain Python, one number at a time: what the compiled forms are held against. Run it under `np.errstate(over="ignore")`."""
+    real, unsigned = getattr(np, dtype), UNSIGNED[dtype]
     return Backend(
         "plain",
+        real,
         lambda function: function,
-        lambda x: np.float64(x).view(np.uint64),
-        lambda u: np.uint64(u).view(np.float64),
+        lambda x: real(x).view(unsigned),
+        lambda u: unsigned(u).view(real),
     )
 
 
-def cpu(contract: bool = True) -> Backend:
+def cpu(dtype: str = "float64", contract: bool = True) -> Backend:
     """numba for this CPU. contract: a b + c may be rounded once; without, results are plain Python's to the bit."""
     from llvmlite import ir
     from numba import njit, types
     from numba.extending import intrinsic
 
+    if dtype == "float64":
+        real, unsigned, real_ir, unsigned_ir = types.float64, types.uint64, ir.DoubleType(), ir.IntType(64)
+    else:
+        real, unsigned, real_ir, unsigned_ir = types.float32, types.uint32, ir.FloatType(), ir.IntType(32)
+
     @intrinsic
     def bits(context, x):  # type: ignore[no-untyped-def]
-        return types.uint64(types.float64), lambda _, builder, signature, args: builder.bitcast(args[0], ir.IntType(64))
+        return unsigned(real), lambda _, builder, signature, args: builder.bitcast(args[0], unsigned_ir)
 
     @intrinsic
     def unbits(context, u):  # type: ignore[no-untyped-def]
-        return types.float64(types.uint64), lambda _, builder, signature, args: builder.bitcast(
-            args[0], ir.DoubleType()
-        )
+        return real(unsigned), lambda _, builder, signature, args: builder.bitcast(args[0], real_ir)
 
     # error_model: Python's raises on division by zero, and a loop that may raise is not vectorised. forceinline, and not
     # inline="always", which would take the caller's flags.
     jit = njit(error_model="numpy", fastmath=set(FAST) if contract else False, forceinline=True)
-    return Backend("cpu", jit, bits, unbits)
+    return Backend("cpu", getattr(np, dtype), jit, bits, unbits)

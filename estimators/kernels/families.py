@@ -1,4 +1,4 @@
-"""Families in lanes: samplers, scores and path derivatives."""
+"""Families in lanes: samplers, scores, densities and path derivatives."""
 
 from __future__ import annotations
 
@@ -9,108 +9,205 @@ import numpy as np
 
 from estimators.kernels import vmath
 from estimators.kernels.backend import Backend, Function
-from estimators.kernels.base import LaneFamily
+from estimators.kernels.base import FamilyLanes, LaneFamily, Shape
+from estimators.kernels.philox import UNIT, normals, uniform
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-UNIT = 2.0**-32
+HALF_WORD = 2.0**16  # a count of words is kept as two numbers below it, which float32 holds as well
+P, CUT_HIGH, CUT_LOW, SURE, LOGIT, LOG_NORM = range(6)  # rows of a Bernoulli's parameters
+MU, SIGMA, LOG_SIGMA, INVERSE = range(4)  # of a Normal's
+THETA, PROBABILITY, LOG_P = range(3)  # of a categorical's
 
 
-def uniform(be: Backend) -> Function:
-    """(word + 1/2) 2^-32."""
-
-    @be.jit
-    def uniform(word):  # type: ignore[no-untyped-def]
-        return (np.float64(word) + 0.5) * UNIT
-
-    return uniform
+def words_below(p: np.ndarray, single: bool) -> np.ndarray:
+    """The number of words for which u < p, u as the torch form of that precision computes it."""
+    if not single:
+        return np.clip(np.ceil(p * 2.0**32 - 0.5), 0, 2.0**32)
+    low, high = np.zeros(p.shape), np.full(p.shape, 2.0**32)
+    for _ in range(33):  # bisection: u grows with the word
+        middle = np.floor((low + high) / 2)
+        below = np.minimum(((middle + 0.5) * UNIT).astype(np.float32), np.float32(1 - 2.0**-24)) < p.astype(np.float32)
+        open_ = low < high
+        low, high = np.where(open_ & below, middle + 1, low), np.where(open_ & ~below, middle, high)
+    return low
 
 
 def bernoulli_parameters(theta: Tensor) -> np.ndarray:
-    """p; the number of words below p, as u = (word + 1/2) 2^-32 < p exactly; sigmoid(|theta|)."""
-    p = theta.sigmoid().numpy()
-    return np.stack([p, np.clip(np.ceil(p * 2.0**32 - 0.5), 0, 2.0**32), theta.abs().sigmoid().numpy()])
+    """p; the number of words below p, in two halves; sigmoid(|theta|); theta; log(1 + e^theta): `[..., 6, D]`."""
+    import torch
+
+    p = theta.sigmoid().double().numpy()
+    cut = words_below(p, theta.dtype == torch.float32)
+    norm = torch.nn.functional.softplus(theta).double().numpy()
+    sure = theta.abs().sigmoid().double().numpy()
+    return np.stack([p, cut // HALF_WORD, cut % HALF_WORD, sure, theta.double().numpy(), norm], -2)
 
 
-def bernoulli(be: Backend, words: Function, D: int, L: int) -> tuple[Function, Function, None]:
-    """x_d = 1[u < p_d]; score x - p."""
+def cut_of(be: Backend, S: int) -> Function:
+    """`cut(par, d, l)`: the number of words below p_d."""
+    HALF = np.uint64(HALF_WORD)
 
     @be.jit
-    def sample(x, e, par, buf, first, tag, key):  # type: ignore[no-untyped-def]
+    def cut(par, d, l):  # type: ignore[no-untyped-def]
+        return np.uint64(par[CUT_HIGH, d, S * l]) * HALF + np.uint64(par[CUT_LOW, d, S * l])
+
+    return cut
+
+
+def bernoulli(be: Backend, words: Function, shape: Shape, L: int, S: int) -> FamilyLanes:
+    """x_d = 1[u < p_d]; score x - p; log q(x) = x theta - log(1 + e^theta)."""
+    D, R, cut = shape.D, be.real, cut_of(be, S)
+    ZERO, ONE = R(0), R(1)
+
+    @be.jit
+    def sample(x, e, tag, c):  # type: ignore[no-untyped-def]
         for d in range(D):
-            words(buf, first, d, tag, key)
-            cut = np.uint64(par[1, d])
+            words(c.buf, d, tag, c)
             for l in range(L):
-                x[d, l] = 1.0 if np.uint64(buf[l]) < cut else 0.0
+                x[d, l] = ONE if np.uint64(c.buf[l]) < cut(c.par, d, l) else ZERO
 
     @be.jit
-    def score(g, x, par, w):  # type: ignore[no-untyped-def]
+    def score(g, x, w, c):  # type: ignore[no-untyped-def]
         for d in range(D):
-            p = par[0, d]
             for l in range(L):
-                g[d, l] += w[l] * (x[d, l] - p)
-
-    return sample, score, None
-
-
-def normals(be: Backend, words: Function, L: int) -> Function:
-    """`normals(out, buf, first, event, tag, key)`: Box-Muller of words (0, 1) and of words (2, 3)."""
-    Q = L // 4
-    u, log, sincos = uniform(be), vmath.log(be), vmath.sincos_turns(be)
+                g[d, l] += w[l] * (x[d, l] - c.par[P, d, S * l])
 
     @be.jit
-    def normals(out, buf, first, event, tag, key):  # type: ignore[no-untyped-def]
-        words(buf, first, event, tag, key)
-        for half in range(2):
-            a, b = 2 * half * Q, (2 * half + 1) * Q
-            for j in range(Q):
-                radius = math.sqrt(-2.0 * log(u(buf[a + j])))
-                sine, cosine = sincos(u(buf[b + j]))
-                out[a + j] = radius * cosine
-                out[b + j] = radius * sine
+    def log_prob(out, x, c):  # type: ignore[no-untyped-def]
+        out[:] = ZERO
+        for d in range(D):
+            for l in range(L):
+                out[l] += x[d, l] * c.par[LOGIT, d, S * l] - c.par[LOG_NORM, d, S * l]
 
-    return normals
+    @be.jit
+    def slope(v, x, c):  # type: ignore[no-untyped-def]
+        for d in range(D):
+            for l in range(L):
+                v[d, l] -= c.par[LOGIT, d, S * l]
+
+    return FamilyLanes(sample, score, log_prob, slope)
+
+
+def categorical_parameters(theta: Tensor) -> np.ndarray:
+    """theta; p; log p: `[..., 3, D, C]`."""
+    rows = [theta, theta.softmax(-1), theta.log_softmax(-1)]
+    return np.stack([row.double().numpy() for row in rows], -3)
+
+
+def categorical(be: Backend, words: Function, shape: Shape, L: int, S: int) -> FamilyLanes:
+    """x_d = onehot(argmax_c theta_dc + G_dc), G = -log(-log u); score x - p; log q(x) = x . log p."""
+    (D, C), R = shape.event, be.real
+    ZERO, ONE = R(0), R(1)
+    u, log = uniform(be), vmath.log(be)
+
+    @be.jit
+    def gumbel(e, tag, c):  # type: ignore[no-untyped-def]
+        for d in range(D):
+            for i in range(C):
+                words(c.buf, d * C + i, tag, c)
+                for l in range(L):
+                    e[d, i, l] = -log(-log(u(c.buf[l])))
+
+    @be.jit
+    def hard(x, e, c):  # type: ignore[no-untyped-def]
+        """The first of the largest, as torch's argmax."""
+        for d in range(D):
+            for l in range(L):
+                best, at = c.par[THETA, d, 0, S * l] + e[d, 0, l], ZERO
+                for i in range(1, C):
+                    z = c.par[THETA, d, i, S * l] + e[d, i, l]
+                    at = R(i) if z > best else at
+                    best = z if z > best else best
+                for i in range(C):
+                    x[d, i, l] = ONE if at == R(i) else ZERO
+
+    @be.jit
+    def sample(x, e, tag, c):  # type: ignore[no-untyped-def]
+        gumbel(e, tag, c)
+        hard(x, e, c)
+
+    @be.jit
+    def score(g, x, w, c):  # type: ignore[no-untyped-def]
+        for d in range(D):
+            for i in range(C):
+                for l in range(L):
+                    g[d * C + i, l] += w[l] * (x[d, i, l] - c.par[PROBABILITY, d, i, S * l])
+
+    @be.jit
+    def log_prob(out, x, c):  # type: ignore[no-untyped-def]
+        out[:] = ZERO
+        for d in range(D):
+            for i in range(C):
+                for l in range(L):
+                    out[l] += x[d, i, l] * c.par[LOG_P, d, i, S * l]
+
+    @be.jit
+    def slope(v, x, c):  # type: ignore[no-untyped-def]
+        for d in range(D):
+            for i in range(C):
+                for l in range(L):
+                    v[d, i, l] -= c.par[LOG_P, d, i, S * l]
+
+    return FamilyLanes(sample, score, log_prob, slope)
 
 
 def normal_parameters(theta: Tensor) -> np.ndarray:
-    """mu; sigma."""
-    return np.stack([theta[0].numpy(), theta[1].exp().numpy()])
+    """mu; sigma; log sigma; 1 / sigma: `[..., 4, D]`."""
+    mu, log_sigma = theta[..., 0, :], theta[..., 1, :]
+    return np.stack([row.double().numpy() for row in (mu, log_sigma.exp(), log_sigma, 1 / log_sigma.exp())], -2)
 
 
-def normal(be: Backend, words: Function, D: int, L: int) -> tuple[Function, Function, Function]:
+def normal(be: Backend, words: Function, shape: Shape, L: int, S: int) -> FamilyLanes:
     """x = mu + sigma eps; score (eps / sigma, eps^2 - 1); dx/dmu = 1, dx/dlog sigma = x - mu."""
-    draw = normals(be, words, L)
+    D, R, draw = shape.D, be.real, normals(be, words, L, S)
+    assert draw is not None
+    ZERO, ONE, HALF, LOG_ROOT_TURN = R(0), R(1), R(0.5), R(0.5 * math.log(2 * math.pi))
 
     @be.jit
-    def sample(x, e, par, buf, first, tag, key):  # type: ignore[no-untyped-def]
+    def sample(x, e, tag, c):  # type: ignore[no-untyped-def]
         for d in range(D):
-            draw(e[d], buf, first, d, tag, key)
-            mu, sigma = par[0, d], par[1, d]
+            draw(e[d], d, tag, c)
             for l in range(L):
-                x[d, l] = mu + sigma * e[d, l]
+                x[d, l] = c.par[MU, d, S * l] + c.par[SIGMA, d, S * l] * e[d, l]
 
     @be.jit
-    def score(g, x, par, w):  # type: ignore[no-untyped-def]
+    def score(g, x, w, c):  # type: ignore[no-untyped-def]
         for d in range(D):
-            mu, sigma = par[0, d], par[1, d]
             for l in range(L):
-                eps = (x[d, l] - mu) / sigma
-                g[d, l] += w[l] * (eps / sigma)
-                g[D + d, l] += w[l] * (eps * eps - 1.0)
+                inverse = c.par[INVERSE, d, S * l]
+                eps = (x[d, l] - c.par[MU, d, S * l]) * inverse
+                g[d, l] += w[l] * (eps * inverse)
+                g[D + d, l] += w[l] * (eps * eps - ONE)
 
     @be.jit
-    def path(g, x, par, df):  # type: ignore[no-untyped-def]
+    def path(g, x, v, c):  # type: ignore[no-untyped-def]
         for d in range(D):
-            mu = par[0, d]
             for l in range(L):
-                g[d, l] += df[d, l]
-                g[D + d, l] += df[d, l] * (x[d, l] - mu)
+                g[d, l] += v[d, l]
+                g[D + d, l] += v[d, l] * (x[d, l] - c.par[MU, d, S * l])
 
-    return sample, score, path
+    @be.jit
+    def log_prob(out, x, c):  # type: ignore[no-untyped-def]
+        out[:] = ZERO
+        for d in range(D):
+            for l in range(L):
+                eps = (x[d, l] - c.par[MU, d, S * l]) * c.par[INVERSE, d, S * l]
+                out[l] -= HALF * eps * eps + c.par[LOG_SIGMA, d, S * l] + LOG_ROOT_TURN
+
+    @be.jit
+    def slope(v, x, c):  # type: ignore[no-untyped-def]
+        for d in range(D):
+            for l in range(L):
+                inverse = c.par[INVERSE, d, S * l]
+                v[d, l] += (x[d, l] - c.par[MU, d, S * l]) * inverse * inverse
+
+    return FamilyLanes(sample, score, log_prob, slope, path)
 
 
 FAMILIES = {
-    "bernoulli": LaneFamily(1, 0, bernoulli_parameters, bernoulli),
-    "normal": LaneFamily(2, 1, normal_parameters, normal),
+    "bernoulli": LaneFamily(bernoulli_parameters, bernoulli),
+    "categorical": LaneFamily(categorical_parameters, categorical),
+    "normal": LaneFamily(normal_parameters, normal, keyed=False),
 }

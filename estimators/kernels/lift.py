@@ -1,6 +1,6 @@
 """A problem's plain f(x) of one point, lifted over lanes, with its gradient; and a digest of what it computes.
 
-The gradient is the complex step: f at x + i h e_d, of which the imaginary part is h df/dx_d, exact to rounding as h = 2^-600. f may
+The gradient is the complex step: f at x + i h e_d, of which the imaginary part is h df/dx_d, exact to rounding as h is tiny. f may
 use + - * / **, and of `math` what `stepped` has; numba refuses what has no complex form, a comparison of x for one.
 Squire & Trapp 1998.
 """
@@ -10,52 +10,190 @@ from __future__ import annotations
 import hashlib
 import math
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from estimators.kernels import vmath
 from estimators.kernels.backend import Backend, Function
+from estimators.kernels.base import FamilyLanes, Shape
+from problems.lanes import Kit, LaneModel
 
-STEP = 2.0**-600
+STEP = {np.float64: 2.0**-600, np.float32: 2.0**-60}
 
 
-def lifted(be: Backend, scalar_f: Function, L: int) -> Function:
-    """`f(out, x)`: out[l] = f(x[:, l])."""
-    one = be.jit(_with_math(scalar_f, {"exp": vmath.exp(be)}))
+def model_of(
+    be: Backend, scalar_f: Function | None, lanes: Callable[[Kit], LaneModel] | None, shape: Shape, L: int, S: int
+) -> LaneModel:
+    """A problem's f over lanes, by hand or lifted, with what it does not offer made of f."""
+    if lanes is not None:
+        found = lanes(kit(be, L, S))
+    else:
+        assert scalar_f is not None
+        found = LaneModel(lifted(be, scalar_f, shape, L), differentiated(be, scalar_f, shape, L))
+    if found.df is None:
+        found = replace(found, df=_absent(be))
+    if found.credit is None:
+        found = replace(found, credit=_no_model(be))
+    if found.begin is None:
+        begin, moved = evaluated_again(be, found.f, shape, L)
+        found = replace(found, begin=begin, moved=moved)
+    return found
+
+
+def kit(be: Backend, L: int, S: int) -> Kit:
+    """What lane models are made with."""
+    return Kit(be.jit, be.real, L, S, vmath.exp(be), vmath.log(be), vmath.sigmoid(be), vmath.softplus(be))
+
+
+def integrand(be: Backend, model: LaneModel, q: FamilyLanes, ratio: bool, shape: Shape, L: int, S: int) -> LaneModel:
+    """f, df and moved of the integrand: f itself, or f - log q of a bound (theta held fixed)."""
+    if not ratio:
+        return model
+    f, df, begin, moved, log_prob, slope = model.f, model.df, model.begin, model.moved, q.log_prob, q.slope
+    own_begin, own_moved = evaluated_again(be, log_prob, shape, L)
+    rooms = model.rooms
 
     @be.jit
-    def f(out, x):  # type: ignore[no-untyped-def]
+    def f_less(out, x, c):  # type: ignore[no-untyped-def]
+        log_q = c.room[rooms]
+        f(out, x, c)
+        log_prob(log_q, x, c)
+        for l in range(L):
+            out[l] -= log_q[l]
+
+    @be.jit
+    def df_less(out, x, c):  # type: ignore[no-untyped-def]
+        df(out, x, c)
+        slope(out, x, c)
+
+    @be.jit
+    def begin_both(x, c):  # type: ignore[no-untyped-def]
+        begin(x, c)
+        own_begin(x, c)
+
+    @be.jit
+    def moved_less(out, x, d, v, c):  # type: ignore[no-untyped-def]
+        log_q = c.room[rooms]
+        moved(out, x, d, v, c)
+        own_moved(log_q, x, d, v, c)
+        for l in range(L):
+            out[l] -= log_q[l]
+
+    return replace(model, f=f_less, df=df_less, begin=begin_both, moved=moved_less, rooms=rooms + 1)
+
+
+def evaluated_again(be: Backend, f: Function, shape: Shape, L: int) -> tuple[Function, Function]:
+    """begin and moved by evaluating f. For one-hot sites v is the category."""
+    one_hot, C = len(shape.event) == 2, shape.event[-1]
+    R = be.real
+    ZERO, ONE = R(0), R(1)
+
+    @be.jit
+    def begin(x, c):  # type: ignore[no-untyped-def]
+        pass
+
+    @be.jit
+    def moved(out, x, d, v, c):  # type: ignore[no-untyped-def]
+        for l in range(L):
+            c.z[0, l] = x[d, l]
+            x[d, l] = v[l]
+        f(out, x, c)
+        for l in range(L):
+            x[d, l] = c.z[0, l].real
+
+    @be.jit
+    def moved_one_hot(out, x, d, v, c):  # type: ignore[no-untyped-def]
+        for i in range(C):
+            for l in range(L):
+                c.z[0, i, l] = x[d, i, l]
+                x[d, i, l] = ONE if v[l] == R(i) else ZERO
+        f(out, x, c)
+        for i in range(C):
+            for l in range(L):
+                x[d, i, l] = c.z[0, i, l].real
+
+    return begin, moved_one_hot if one_hot else moved
+
+
+def _absent(be: Backend) -> Function:
+    @be.jit
+    def df(out, x, c):  # type: ignore[no-untyped-def]
+        out[:] = math.nan
+
+    return df
+
+
+def _no_model(be: Backend) -> Function:
+    @be.jit
+    def credit(m, x, w, c):  # type: ignore[no-untyped-def]
+        pass
+
+    return credit
+
+
+def lifted(be: Backend, scalar_f: Function, shape: Shape, L: int) -> Function:
+    """`f(out, x, c)`: out[l] = f(x[..., l])."""
+    one = be.jit(_with_math(be, scalar_f, {"exp": vmath.exp(be)}))
+
+    @be.jit
+    def f(out, x, c):  # type: ignore[no-untyped-def]
         for l in range(L):
             out[l] = one(x[:, l])
 
-    return f
+    @be.jit
+    def f_one_hot(out, x, c):  # type: ignore[no-untyped-def]
+        for l in range(L):
+            out[l] = one(x[:, :, l])
+
+    return f_one_hot if len(shape.event) == 2 else f
 
 
-def differentiated(be: Backend, scalar_f: Function, D: int, L: int) -> Function:
-    """`df(out, x, z)`: out[d, l] = df/dx_d at x[:, l]; z `[D, L]` complex, to work in."""
-    one = be.jit(_with_math(scalar_f, stepped(be)))
+def differentiated(be: Backend, scalar_f: Function, shape: Shape, L: int) -> Function:
+    """`df(out, x, c)`: out[d, l] = df/dx_d at x[..., l], in c.z."""
+    one, D, C = be.jit(_with_math(be, scalar_f, stepped(be))), shape.D, shape.event[-1]
+    H = be.real(STEP[be.real])
+    ONE_H = be.real(1 / STEP[be.real])
 
     @be.jit
-    def df(out, x, z):  # type: ignore[no-untyped-def]
+    def df(out, x, c):  # type: ignore[no-untyped-def]
+        z = c.z
         for d in range(D):
             for l in range(L):
                 z[d, l] = x[d, l]
         for d in range(D):
             for l in range(L):
-                z[d, l] = complex(x[d, l], STEP)
+                z[d, l] = complex(x[d, l], H)
             for l in range(L):
-                out[d, l] = one(z[:, l]).imag / STEP
+                out[d, l] = one(z[:, l]).imag * ONE_H
             for l in range(L):
                 z[d, l] = x[d, l]
 
-    return df
+    @be.jit
+    def df_one_hot(out, x, c):  # type: ignore[no-untyped-def]
+        z = c.z
+        for d in range(D):
+            for i in range(C):
+                for l in range(L):
+                    z[d, i, l] = x[d, i, l]
+        for d in range(D):
+            for i in range(C):
+                for l in range(L):
+                    z[d, i, l] = complex(x[d, i, l], H)
+                for l in range(L):
+                    out[d, i, l] = one(z[:, :, l]).imag * ONE_H
+                for l in range(L):
+                    z[d, i, l] = x[d, i, l]
+
+    return df_one_hot if len(shape.event) == 2 else df
 
 
 def stepped(be: Backend) -> dict[str, Function]:
     """Functions of `math` at z = a + i b with b tiny: phi(a) + i phi'(a) b."""
     real_exp = vmath.exp(be)
+    HALF, ONE = be.real(0.5), be.real(1)
 
     @be.jit
     def exp(z):  # type: ignore[no-untyped-def]
@@ -69,7 +207,7 @@ def stepped(be: Backend) -> dict[str, Function]:
     @be.jit
     def sqrt(z):  # type: ignore[no-untyped-def]
         value = math.sqrt(z.real)
-        return complex(value, 0.5 * z.imag / value)
+        return complex(value, HALF * z.imag / value)
 
     @be.jit
     def sin(z):  # type: ignore[no-untyped-def]
@@ -82,19 +220,34 @@ def stepped(be: Backend) -> dict[str, Function]:
     @be.jit
     def tanh(z):  # type: ignore[no-untyped-def]
         value = math.tanh(z.real)
-        return complex(value, (1.0 - value * value) * z.imag)
+        return complex(value, (ONE - value * value) * z.imag)
 
     return {"exp": exp, "log": log, "sqrt": sqrt, "sin": sin, "cos": cos, "tanh": tanh}
 
 
-def _with_math(function: Function, replaced: dict[str, Function]) -> Function:
-    """The same function, but with these in place of what `math` has by their names."""
-    if not isinstance(function, types.FunctionType) or function.__globals__.get("math") is not math:
+def _with_math(be: Backend, function: Function, replaced: dict[str, Function]) -> Function:
+    """The same function, but with these in place of what `math` has by their names; its numbers in the lanes' precision."""
+    if not isinstance(function, types.FunctionType):
         return function
-    lanes = types.ModuleType("math")
-    lanes.__dict__.update({name: value for name, value in vars(math).items() if not name.startswith("__")}, **replaced)
-    known = {**function.__globals__, "math": lanes}
-    return types.FunctionType(function.__code__, known, function.__name__, function.__defaults__, function.__closure__)
+    known = dict(function.__globals__)
+    if known.get("math") is math:
+        lanes = types.ModuleType("math")
+        own = {name: value for name, value in vars(math).items() if not name.startswith("__")}
+        lanes.__dict__.update(own, **replaced)
+        known["math"] = lanes
+    code, closure = function.__code__, function.__closure__
+    if be.single:
+        code = code.replace(co_consts=tuple(map(_single, code.co_consts)))
+        closure = None if closure is None else tuple(types.CellType(_single(cell.cell_contents)) for cell in closure)
+        known = {name: _single(value) for name, value in known.items()}
+    return types.FunctionType(code, known, function.__name__, function.__defaults__, closure)
+
+
+def _single(value: Any) -> Any:
+    """A number, or an array of them, as float32; anything else as it is."""
+    if isinstance(value, np.ndarray):
+        return value.astype(np.float32) if value.dtype == np.float64 else value
+    return np.float32(value) if type(value) is float else value
 
 
 class Opaque(ValueError):
@@ -117,6 +270,8 @@ def _parts(value: Any) -> Iterator[str]:
             yield from _parts(item)
     elif isinstance(value, types.ModuleType):
         yield f"module {value.__name__}"
+    elif isinstance(value, type):
+        yield f"class {value.__module__}.{value.__qualname__}"
     elif isinstance(value, types.BuiltinFunctionType):
         yield f"builtin {value.__module__}.{value.__qualname__}"
     elif isinstance(value, types.CodeType):

@@ -10,20 +10,23 @@ def pathwise(samples: int) -> Form:
     """g = 1/K sum_k (dx_k/dtheta)' grad f(x_k)."""
 
     def build(at: Lanes) -> Function:
-        D, L, sample, path, df = at.D, at.L, at.sample, at.path, at.df
+        D, L, R, sample, path, df, credit = at.D, at.L, at.be.real, at.q.sample, at.q.path, at.df, at.credit
         assert path is not None
+        one_K, ZERO = R(1 / samples), R(0)
 
         @at.be.jit
-        def estimate(g, x, e, fx, z, par, buf, first, tag, key):  # type: ignore[no-untyped-def]
-            g[:] = 0.0
+        def estimate(g, x, e, r, c):  # type: ignore[no-untyped-def]
+            g[:] = ZERO
+            r[0, :] = one_K
             for k in range(samples):
-                sample(x[0], e[0], par, buf, first, tag + k, key)
-                df(e[0], x[0], z)
+                sample(x[0], e[0], k, c)
+                df(e[0], x[0], c)
                 for d in range(D):
                     for l in range(L):
-                        e[0, d, l] /= samples
-                path(g, x[0], par, e[0])
+                        e[0, d, l] *= one_K
+                path(g, x[0], e[0], c)
+                credit(x[0], r[0], c)
 
         return estimate
 
-    return Form(1, 1, build, gradient=True)
+    return Form(1, 1, build, gradient=True, families=("normal",))

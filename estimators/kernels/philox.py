@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
+from estimators.kernels import vmath
 from estimators.kernels.backend import Backend, Function
 
 M0, M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 W0, W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 MASK, SHIFT = np.uint64(0xFFFFFFFF), np.uint64(32)
+UNIT = 2.0**-32
 
 
 def philox(be: Backend) -> Function:
@@ -26,21 +30,81 @@ def philox(be: Backend) -> Function:
     return philox
 
 
-def words(be: Backend, lanes: int) -> Function:
-    """`words(out, first, event, tag, key)`: the words of 4 first, 4 first + 1, ... `[lanes]`, at one event index and tag."""
+def words(be: Backend, lanes: int, S: int = 0) -> Function:
+    """`words(out, event, tag, c)`: the words of every lane `[lanes]`, at one event index and tag.
+
+    Where each lane has a datum of its own (S = 1) a block gives one word instead of four.
+    """
     Q, block = lanes // 4, philox(be)
 
     @be.jit
-    def words(out, first, event, tag, key):  # type: ignore[no-untyped-def]
+    def shared(out, event, tag, c):  # type: ignore[no-untyped-def]
+        datum, there = c.datum[0], c.tag + np.uint64(tag)
         for j in range(Q):
-            counter = np.uint64(first) + np.uint64(j)
-            c0, c1, c2, c3 = block(counter, np.uint64(0), np.uint64(event), np.uint64(tag), key)
+            c0, c1, c2, c3 = block(c.first + np.uint64(j), datum, np.uint64(event), there, c.key)
             out[j] = np.uint32(c0)
             out[Q + j] = np.uint32(c1)
             out[2 * Q + j] = np.uint32(c2)
             out[3 * Q + j] = np.uint32(c3)
 
-    return words
+    @be.jit
+    def own(out, event, tag, c):  # type: ignore[no-untyped-def]
+        there = c.tag + np.uint64(tag)
+        for j in range(Q):
+            out[j] = np.uint32(block(c.first + np.uint64(j), c.datum[j], np.uint64(event), there, c.key)[0])
+        for j in range(Q):
+            out[Q + j] = np.uint32(block(c.first + np.uint64(j), c.datum[Q + j], np.uint64(event), there, c.key)[1])
+        for j in range(Q):
+            w = block(c.first + np.uint64(j), c.datum[2 * Q + j], np.uint64(event), there, c.key)[2]
+            out[2 * Q + j] = np.uint32(w)
+        for j in range(Q):
+            w = block(c.first + np.uint64(j), c.datum[3 * Q + j], np.uint64(event), there, c.key)[3]
+            out[3 * Q + j] = np.uint32(w)
+
+    return own if S else shared
+
+
+def uniform(be: Backend) -> Function:
+    """(word + 1/2) 2^-32; in float32 rounded, and kept below one."""
+    R = be.real
+    HALF, SCALE, MOST = 0.5, UNIT, R(1) - R(np.finfo(R).eps) / R(2)
+
+    if not be.single:
+
+        @be.jit
+        def uniform(word):  # type: ignore[no-untyped-def]
+            return (np.float64(word) + HALF) * SCALE
+
+        return uniform
+
+    @be.jit
+    def rounded(word):  # type: ignore[no-untyped-def]
+        u = R((np.float64(word) + HALF) * SCALE)
+        return u if u < MOST else MOST
+
+    return rounded
+
+
+def normals(be: Backend, words: Function, lanes: int, S: int = 0) -> Function | None:
+    """`normals(out, event, tag, c)`: Box-Muller of words (0, 1) and of words (2, 3). None where a block gives one word (S = 1)."""
+    if S:
+        return None
+    Q, R = lanes // 4, be.real
+    u, log, sincos = uniform(be), vmath.log(be), vmath.sincos_turns(be)
+    MINUS_TWO = R(-2)
+
+    @be.jit
+    def normals(out, event, tag, c):  # type: ignore[no-untyped-def]
+        words(c.buf, event, tag, c)
+        for half in range(2):
+            a, b = 2 * half * Q, (2 * half + 1) * Q
+            for j in range(Q):
+                radius = math.sqrt(MINUS_TWO * log(u(c.buf[a + j])))
+                sine, cosine = sincos(u(c.buf[b + j]))
+                out[a + j] = radius * cosine
+                out[b + j] = radius * sine
+
+    return normals
 
 
 def replicates_of(lanes: int) -> np.ndarray:

@@ -14,13 +14,21 @@ from estimators.kernels.backend import Backend, Function
 
 GROUPS, TOP = 64, 64
 SIXTEEN = 16  # lanes of one word that lie in groups of their own
-LARGEST = 1e120  # as in bench.moments
-TINY = 1e-300  # squared lengths below it are zero: their roots are not normal numbers
+LARGEST = {np.float64: 1e120, np.float32: 1e18}  # of a squared length, in units: fourth powers stay finite
+TINY = {np.float64: 1e-300, np.float32: 1e-30}  # squared lengths below it are zero: their roots are not normal numbers
 
 
 def added(P: int) -> int:
     """Numbers that are added up over blocks."""
     return GROUPS * (3 + P + 1) + 3 * (P + 1) + 1
+
+
+def powers(P: int, unit: float) -> np.ndarray:
+    """What sums taken in units are multiplied by, `[ADDED(P)]`."""
+    squares = np.full(GROUPS, unit**2)
+    firsts = np.full(GROUPS * (P + 1), unit)
+    each = [np.full(P + 1, unit**n) for n in (2, 3, 4)]
+    return np.concatenate([np.ones(GROUPS), squares, np.ones(GROUPS), firsts, *each, [1.0]])
 
 
 def group_order() -> np.ndarray:
@@ -37,28 +45,35 @@ def tile_of(P: int) -> int:
 def tally(be: Backend, P: int, L: int) -> Function:
     """`tally(sums, high, top, lane, room, g, pilot, axis, along, floor)`: takes in one block's gradients g `[P, L]`.
 
-    False, and nothing taken in, where one of them is not finite. lane: `[4, L]` and room: `[4, 16]`, to work in.
-    along: pilot . axis. floor: the length below which a gradient is zero.
+    False, and nothing taken in, where one of them is not finite. pilot: `[P + 1]`, its last entry the unit of length, a power of
+    two, in which float32 sums are taken (float64: 1). lane: `[4, L]` and room: `[4, 16]`, to work in. along: pilot . axis, floor:
+    the length below which a gradient is zero, both in units. Sums of a block are in the lanes' precision, over blocks in float64.
     """
-    T, Q = tile_of(P), L // 4
-    inverse_root = vmath.inverse_root(be)
+    T, Q, R = tile_of(P), L // 4, be.real
+    root = vmath.inverse_root(be)
+    ZERO, ONE, MOST, LEAST = R(0), R(1), LARGEST[R], TINY[R]
     AT_SQUARE, AT_COS, AT_S1 = GROUPS, 2 * GROUPS, 3 * GROUPS
     AT_S2 = AT_S1 + GROUPS * (P + 1)
     AT_S3, AT_S4, AT_ZERO = AT_S2 + P + 1, AT_S2 + 2 * (P + 1), AT_S2 + 3 * (P + 1)
+    in_units = be.single
 
     @be.jit
     def over_coordinates(lane, g, pilot, axis):  # type: ignore[no-untyped-def]
         """lane = |d|^2, |g|^2 and d . axis of every lane."""
+        per_unit = ONE / pilot[P]
         for l in range(L):
-            lane[0, l] = 0.0
-            lane[1, l] = 0.0
-            lane[2, l] = 0.0
+            lane[0, l] = ZERO
+            lane[1, l] = ZERO
+            lane[2, l] = ZERO
         for tile in range(P // T):
             for l in range(L):
                 square, raw, h = lane[0, l], lane[1, l], lane[2, l]
                 for t in range(T):
                     value = g[tile * T + t, l]
                     d = value - pilot[tile * T + t]
+                    if in_units:
+                        value *= per_unit
+                        d *= per_unit
                     square += d * d
                     raw += value * value
                     h += d * axis[tile * T + t]
@@ -67,19 +82,21 @@ def tally(be: Backend, P: int, L: int) -> Function:
                 lane[2, l] = h
 
     @be.jit
-    def over_lanes(sums, high, p, row, centre, room):  # type: ignore[no-untyped-def]
+    def over_lanes(sums, high, p, row, centre, per_unit, room):  # type: ignore[no-untyped-def]
         """Grouped sums of row - centre, its powers and its largest magnitude, of coordinate p; room: `[4, 16]`."""
         for i in range(SIXTEEN):
-            room[0, i] = 0.0
-            room[1, i] = 0.0
-            room[2, i] = 0.0
-            room[3, i] = 0.0
+            room[0, i] = ZERO
+            room[1, i] = ZERO
+            room[2, i] = ZERO
+            room[3, i] = ZERO
         s1 = sums[AT_S1 + GROUPS * p : AT_S1 + GROUPS * (p + 1)]
         for w in range(4):
             for i in range(SIXTEEN):
-                t1, t2, t3, t4, most = 0.0, room[0, i], room[1, i], room[2, i], room[3, i]
+                t1, t2, t3, t4, most = ZERO, room[0, i], room[1, i], room[2, i], room[3, i]
                 for step in range(Q // SIXTEEN):
                     d = row[w * Q + step * SIXTEEN + i] - centre
+                    if in_units:
+                        d *= per_unit
                     d2 = d * d
                     size = abs(d)
                     t1 += d
@@ -92,7 +109,7 @@ def tally(be: Backend, P: int, L: int) -> Function:
                 room[1, i] = t3
                 room[2, i] = t4
                 room[3, i] = most
-        s2, s3, s4, most = 0.0, 0.0, 0.0, high[p]
+        s2, s3, s4, most = ZERO, ZERO, ZERO, R(high[p])
         for i in range(SIXTEEN):
             s2 += room[0, i]
             s3 += room[1, i]
@@ -108,7 +125,7 @@ def tally(be: Backend, P: int, L: int) -> Function:
         """Grouped sums of a row."""
         for w in range(4):
             for i in range(SIXTEEN):
-                total = 0.0
+                total = ZERO
                 for step in range(Q // SIXTEEN):
                     total += row[w * Q + step * SIXTEEN + i]
                 sums[at + w * SIXTEEN + i] += total
@@ -120,7 +137,7 @@ def tally(be: Backend, P: int, L: int) -> Function:
         for l in range(L):
             raw = lane[1, l]
             some = raw >= least
-            lane[3, l] = (lane[2, l] + along) * inverse_root(raw if some else 1.0) if some else 0.0
+            lane[3, l] = (lane[2, l] + along) * root(raw if some else ONE) if some else ZERO
             zeros += 0 if some else 1
         return zeros
 
@@ -141,13 +158,14 @@ def tally(be: Backend, P: int, L: int) -> Function:
         over_coordinates(lane, g, pilot, axis)
         dead = 0
         for l in range(L):
-            dead += 0 if lane[0, l] <= LARGEST else 1
+            dead += 0 if lane[0, l] <= MOST else 1
         if dead:
             return False
+        per_unit = ONE / pilot[P]
         for p in range(P):
-            over_lanes(sums, high, p, g[p], pilot[p], room)
-        over_lanes(sums, high, P, lane[2], 0.0, room)
-        zeros = cosines(lane, along, max(floor * floor, TINY))
+            over_lanes(sums, high, p, g[p], pilot[p], per_unit, room)
+        over_lanes(sums, high, P, lane[2], ZERO, ONE, room)
+        zeros = cosines(lane, R(along), R(max(floor * floor, LEAST)))
         grouped(sums, AT_SQUARE, lane[0])
         grouped(sums, AT_COS, lane[3])
         for group in range(GROUPS):

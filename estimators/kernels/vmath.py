@@ -1,7 +1,7 @@
-"""exp, log, inverse root, and sine with cosine, as polynomials that a compiler vectorises; float64.
+"""exp, log, inverse root, sine with cosine, and what follows from them, as polynomials that a compiler vectorises.
 
-Reductions after Cody & Waite; the polynomials of log, sine and cosine are those of fdlibm (Sun Microsystems 1993), that of exp is
-Taylor's to degree 13, which is below rounding on |r| <= log(2) / 2.
+Reductions after Cody & Waite; in float64 the polynomials of log, sine and cosine are those of fdlibm (Sun Microsystems 1993), that
+of exp is Taylor's to degree 13, which is below rounding on |r| <= log(2) / 2; in float32 those of Cephes (Moshier 1989).
 """
 
 from __future__ import annotations
@@ -20,7 +20,63 @@ FRACTION = np.uint64(52)
 
 
 def exp(be: Backend) -> Function:
-    """e^x; at most 2 ulp. Below -708 it stays at 3e-308; above 709, and where x is not a number, it is 8e307."""
+    """e^x; at most 2 ulp. Below -708 it stays at 3e-308; above 709, and where x is no number, it is 8e307. In float32: -87, 88."""
+    return _exp_single(be) if be.single else _exp_double(be)
+
+
+def log(be: Backend) -> Function:
+    """log x of a normal positive number; at most 1.5 ulp (float32: 2)."""
+    return _log_single(be) if be.single else _log_double(be)
+
+
+def inverse_root(be: Backend) -> Function:
+    """1 / sqrt x of a normal positive number, by Newton from the halved exponent; at most 3 ulp, without division or root."""
+    return _inverse_root_single(be) if be.single else _inverse_root_double(be)
+
+
+def sincos_turns(be: Backend) -> Function:
+    """(sin, cos)(2 pi u) for u in [0, 1); at most 4e-16 (float32: 3e-7)."""
+    return _sincos_single(be) if be.single else _sincos_double(be)
+
+
+def log1p(be: Backend) -> Function:
+    """log(1 + y) for y >= 0: the logarithm of the rounded sum, and what the rounding lost."""
+    R, log_ = be.real, log(be)
+    ONE = R(1)
+
+    @be.jit
+    def log1p(y):  # type: ignore[no-untyped-def]
+        u = ONE + y
+        return log_(u) - ((u - ONE) - y) / u
+
+    return log1p
+
+
+def sigmoid(be: Backend) -> Function:
+    """1 / (1 + e^-x)."""
+    R, exp_ = be.real, exp(be)
+    ONE = R(1)
+
+    @be.jit
+    def sigmoid(x):  # type: ignore[no-untyped-def]
+        return ONE / (ONE + exp_(-x))
+
+    return sigmoid
+
+
+def softplus(be: Backend) -> Function:
+    """log(1 + e^x)."""
+    R, exp_, log1p_ = be.real, exp(be), log1p(be)
+    ZERO = R(0)
+
+    @be.jit
+    def softplus(x):  # type: ignore[no-untyped-def]
+        return (x if x > ZERO else ZERO) + log1p_(exp_(-abs(x)))
+
+    return softplus
+
+
+def _exp_double(be: Backend) -> Function:
     bits, unbits = be.bits, be.unbits
     C = [1 / math.factorial(n) for n in range(14)]
     c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13 = C[2:]
@@ -42,8 +98,7 @@ def exp(be: Backend) -> Function:
     return exp
 
 
-def log(be: Backend) -> Function:
-    """log x of a normal positive number; at most 1.5 ulp."""
+def _log_double(be: Backend) -> Function:
     bits, unbits = be.bits, be.unbits
 
     @be.jit
@@ -66,8 +121,7 @@ def log(be: Backend) -> Function:
     return log
 
 
-def inverse_root(be: Backend) -> Function:
-    """1 / sqrt x of a normal positive number, by Newton from the halved exponent; at most 3 ulp, without division or root."""
+def _inverse_root_double(be: Backend) -> Function:
     bits, unbits = be.bits, be.unbits
     START, ONE = np.uint64(0x5FE6EB50C7B537A9), np.uint64(1)
 
@@ -84,8 +138,7 @@ def inverse_root(be: Backend) -> Function:
     return inverse_root
 
 
-def sincos_turns(be: Backend) -> Function:
-    """(sin, cos)(2 pi u) for u in [0, 1); at most 4e-16."""
+def _sincos_double(be: Backend) -> Function:
     bits, unbits = be.bits, be.unbits
     ONE, TWO, SIGN = np.uint64(1), np.uint64(2), np.uint64(62)
 
@@ -135,5 +188,101 @@ def sincos_turns(be: Backend) -> Function:
         s_sign = (quarter & TWO) << SIGN
         c_sign = ((quarter + ONE) & TWO) << SIGN
         return unbits(bits(s) ^ s_sign), unbits(bits(c) ^ c_sign)
+
+    return sincos
+
+
+def _exp_single(be: Backend) -> Function:
+    R, bits, unbits = be.real, be.bits, be.unbits
+    HIGH, LOW, TURN, LOG2E = R(88.0), R(-87.0), R(1.5 * 2.0**23), R(LOG2_E)
+    LN2_1, LN2_2 = R(0.693359375), R(-2.12194440e-4)
+    A, B, C, D, E, F = (
+        R(c)
+        for c in (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
+    )
+    ONE, SHIFT = R(1), np.uint32(23)
+
+    @be.jit
+    def exp(x):  # type: ignore[no-untyped-def]
+        x = x if x < HIGH else HIGH
+        x = x if x > LOW else LOW
+        z = x * LOG2E + TURN
+        n = z - TURN
+        r = (x - n * LN2_1) - n * LN2_2
+        p = ((((A * r + B) * r + C) * r + D) * r + E) * r + F
+        y = p * (r * r) + r + ONE
+        return unbits(np.uint32(bits(y) + np.uint32(bits(z) << SHIFT)))
+
+    return exp
+
+
+def _log_single(be: Backend) -> Function:
+    R, bits, unbits = be.real, be.bits, be.unbits
+    ROOT, SHIFT = np.uint32(0x3F3504F3), np.uint32(23)
+    A, B, C, D, E, F, G, H, I_ = (
+        R(c)
+        for c in (
+            7.0376836292e-2,
+            -1.1514610310e-1,
+            1.1676998740e-1,
+            -1.2420140846e-1,
+            1.4249322787e-1,
+            -1.6668057665e-1,
+            2.0000714765e-1,
+            -2.4999993993e-1,
+            3.3333331174e-1,
+        )
+    )
+    LN2_1, LN2_2, HALF, ONE = R(0.693359375), R(-2.12194440e-4), R(0.5), R(1)
+
+    @be.jit
+    def log(x):  # type: ignore[no-untyped-def]
+        ix = bits(x)
+        k = np.int32(np.uint32(ix - ROOT)) >> np.int32(23)
+        f = unbits(np.uint32(ix - np.uint32(np.uint32(k) << SHIFT))) - ONE
+        n = R(k)
+        z = f * f
+        p = (((((((A * f + B) * f + C) * f + D) * f + E) * f + F) * f + G) * f + H) * f + I_
+        y = p * f * z + n * LN2_2 - HALF * z
+        return f + y + n * LN2_1
+
+    return log
+
+
+def _inverse_root_single(be: Backend) -> Function:
+    R, bits, unbits = be.real, be.bits, be.unbits
+    START, SHIFT, HALF, MOST = np.uint32(0x5F3759DF), np.uint32(1), R(0.5), R(1.5)
+
+    @be.jit
+    def inverse_root(x):  # type: ignore[no-untyped-def]
+        half = HALF * x
+        y = unbits(np.uint32(START - np.uint32(bits(x) >> SHIFT)))
+        y = y * (MOST - half * y * y)
+        y = y * (MOST - half * y * y)
+        return y * (MOST - half * y * y)
+
+    return inverse_root
+
+
+def _sincos_single(be: Backend) -> Function:
+    R, bits, unbits = be.real, be.bits, be.unbits
+    TURN, FOUR, QUARTER, ONE, HALF = R(1.5 * 2.0**23), R(4), R(1.5707963267948966), R(1), R(0.5)
+    S1, S2, S3 = R(-1.6666654611e-1), R(8.3321608736e-3), R(-1.9515295891e-4)
+    C1, C2, C3 = R(4.166664568298827e-2), R(-1.388731625493765e-3), R(2.443315711809948e-5)
+    UNIT, TWO, SIGN, NONE = np.uint32(1), np.uint32(2), np.uint32(30), np.uint32(0)
+
+    @be.jit
+    def sincos(u):  # type: ignore[no-untyped-def]
+        q = FOUR * u + TURN
+        quarter = bits(q)
+        r = (FOUR * u - (q - TURN)) * QUARTER
+        z = r * r
+        sine = r + r * z * (S1 + z * (S2 + z * S3))
+        cosine = ONE - HALF * z + z * z * (C1 + z * (C2 + z * C3))
+        swap = np.uint32(quarter & UNIT) != NONE
+        s, c = (cosine, sine) if swap else (sine, cosine)
+        s_sign = np.uint32(np.uint32(quarter & TWO) << SIGN)
+        c_sign = np.uint32(np.uint32(np.uint32(quarter + UNIT) & TWO) << SIGN)
+        return unbits(np.uint32(bits(s) ^ s_sign)), unbits(np.uint32(bits(c) ^ c_sign))
 
     return sincos

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench.evaluate import Trial, prepare
+from bench.evaluate import Trial, learn, prepare
 from bench.kernels import lazy_kernel_for
 from estimators import ESTIMATORS
 from estimators.kernels import cache
@@ -30,10 +30,10 @@ def kernel_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def pair() -> Callable[..., tuple[Trial, Kernel]]:
     """`pair((estimator, settings), (problem, settings), point)`: the trial and its kernel."""
 
-    def make(estimator: Named, problem: Named, point: str = "init") -> tuple[Trial, Kernel]:
+    def make(estimator: Named, problem: Named, point: str = "init", dtype: str = "float64") -> tuple[Trial, Kernel]:
         there = PROBLEMS[problem[0]](**problem[1]).at(point)
-        trial = prepare(ESTIMATORS[estimator[0]](**estimator[1]), there, 7, point)
-        kernel = lazy_kernel_for(trial)
+        trial = prepare(ESTIMATORS[estimator[0]](**estimator[1]), there, 7, point, dtype)
+        kernel = lazy_kernel_for(trial, learn(trial)[0])
         assert kernel is not None
         return trial, kernel
 

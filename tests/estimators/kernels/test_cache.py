@@ -16,6 +16,7 @@ from bench.kernels import lazy_kernel_for
 from estimators import ESTIMATORS
 from estimators.kernels import cache, cpu
 from estimators.kernels.lift import Opaque, digest
+from estimators.kernels.tables import pair_and_tables
 from problems import PROBLEMS
 
 PROGRAM = """
@@ -63,9 +64,7 @@ def test_two_processes_race_a_third_compiles_nothing_and_what_is_gone_is_compile
 
 def identity(target: float = 0.45, **settings: int) -> str | None:
     problem = PROBLEMS["bernoulli_toy"](target=target)
-    f = problem.scalar_f
-    assert f is not None
-    pair = cpu.Pair("estimators.kernels.score_function:rloo", tuple(settings.items()), "bernoulli", f, 6)
+    pair, _ = pair_and_tables(ESTIMATORS["rloo"](**settings), problem, None, "float64")
     return cpu.identity(pair, True)
 
 

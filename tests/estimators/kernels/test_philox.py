@@ -8,6 +8,7 @@ import torch
 
 from estimators.kernels import philox
 from estimators.kernels.backend import Backend, cpu, plain
+from estimators.kernels.base import Here
 from estimators.noise import addressed
 from problems.families.base import Noise
 
@@ -36,8 +37,26 @@ def test_known_answers(be: Backend, counter: tuple[int, ...], key: tuple[int, in
 def test_lanes_hold_the_addressed_words(be: Backend) -> None:
     lanes, key, phase, index, event = 64, 0x0123456789ABCDEF, 2, 5, 3
     buf = np.empty(lanes, np.uint32)
-    tag = phase << 30 | index << 24 | 1
-    philox.words(be, lanes)(buf, np.uint64(10), event, tag, np.uint64(key))
+    tag = index << 24 | 1
+    philox.words(be, lanes)(buf, event, tag, here(np.zeros(1, np.uint64), np.uint64(10), np.uint64(key)))
     noise = Noise("uniform", (2,), (4,))
     u = addressed(noise, key, phase, index, range(40, 40 + lanes), None, torch.float64)[1, :, event]
     assert np.array_equal((buf + 0.5) * 2.0**-32, u.numpy()[philox.replicates_of(lanes)])
+
+
+@pytest.mark.parametrize("be", [plain(), cpu()], ids=lambda be: be.name)
+def test_lanes_with_a_datum_each_hold_their_own(be: Backend) -> None:
+    lanes, key, event = 8, 77, 1
+    data = np.array([5, 0, 3, 3, 7, 1, 2, 6], np.uint64)
+    buf = np.empty(lanes, np.uint32)
+    philox.words(be, lanes, 1)(buf, event, 0, here(data, np.uint64(3), np.uint64(key)))
+    place = philox.replicates_of(lanes)
+    rows = torch.from_numpy(data[np.argsort(place)].astype(np.int64))[:, None]
+    u = addressed(Noise("uniform", (), (2,)), key, 2, 0, range(12, 12 + lanes), rows, torch.float64)[:, 0, event]
+    assert np.array_equal((buf + 0.5) * 2.0**-32, u.numpy()[place])
+
+
+def here(datum: np.ndarray, first: np.uint64, key: np.uint64) -> Here:
+    """With the address of the noise, in phase 2, and nothing else."""
+    no, word = np.zeros(1), np.zeros(1, np.uint32)
+    return Here(no, no, datum, no, no, no, no, word, no, no, first, np.uint64(2 << 30), key)
