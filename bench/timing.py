@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from bench.evaluate import Trial
+    from bench.evaluate import State, Trial
     from estimators.base import Estimator
     from problems.base import Problem
 
@@ -86,7 +86,7 @@ def _briefly(trial: Trial) -> Trial:
     return replace(trial, estimator=replace(trial.estimator, learning=replace(learning, steps=1)))
 
 
-def _estimates(trial: Trial, state: object, backend: str) -> tuple[Callable[[], object], int]:
+def _estimates(trial: Trial, state: State | None, backend: str) -> tuple[Callable[[], object], int]:
     """A call that makes so many estimates, and how many."""
     from bench.evaluate import gradients
     from bench.kernels import block_sums_by_kernel, kernel_for
@@ -97,7 +97,7 @@ def _estimates(trial: Trial, state: object, backend: str) -> tuple[Callable[[], 
         nothing = np.zeros(trial.dim)
         return lambda: block_sums_by_kernel(kernel, nothing, nothing, 1.0, range(KERNEL_BLOCK)), KERNEL_BLOCK
     chunk = chunk_of(trial)
-    return lambda: gradients(trial, range(chunk), state, phase=TRIAL), chunk  # type: ignore[arg-type]
+    return lambda: gradients(trial, range(chunk), state, phase=TRIAL), chunk
 
 
 def yardstick(trial: Trial) -> tuple[Callable[[], object], int]:

@@ -37,7 +37,8 @@ class Backend:
 
 def plain(dtype: str = "float64") -> Backend:
     """Plain Python, one number at a time: what the compiled forms are held against. Run it under `np.errstate(over="ignore")`."""
-    real, unsigned = getattr(np, dtype), UNSIGNED[dtype]
+    real: Any = getattr(np, dtype)
+    unsigned: Any = UNSIGNED[dtype]
     return Backend(
         "plain",
         real,
@@ -53,6 +54,8 @@ def cpu(dtype: str = "float64", contract: bool = True) -> Backend:
     from numba import njit, types
     from numba.extending import intrinsic
 
+    real: Any
+    unsigned: Any
     if dtype == "float64":
         real, unsigned, real_ir, unsigned_ir = types.float64, types.uint64, ir.DoubleType(), ir.IntType(64)
     else:

@@ -1,8 +1,8 @@
 """The records that a kernel is put together from: a family in lanes, an estimator in lanes, and what a lane function knows.
 
-The last axis of every array is lanes, one lane a replicate. Arguments of lane functions: x, e `[*event, L]`, a point and the noise
-of its draw; w, out `[L]`; g `[P, L]`, P the parameters of one datum's sites laid out flat as theta is; tag: (noise index << INDEX) + front
-index, the place of a noise array among the estimator's; c: Here.
+The last axis of every array is lanes, one lane a replicate. Arguments of lane functions: x, e `[*event, L]`, a point and the
+noise of its draw; w, out `[L]`; g `[P, L]`, P the parameters of one datum's sites laid out flat as theta is; tag: (noise index <<
+INDEX) + front index, the place of a noise array among the estimator's; c: Here.
 """
 
 from __future__ import annotations

@@ -53,6 +53,10 @@ def integrand(be: Backend, model: LaneModel, q: FamilyLanes, ratio: bool, shape:
     if not ratio:
         return model
     f, df, begin, moved, log_prob, slope = model.f, model.df, model.begin, model.moved, q.log_prob, q.slope
+    assert df is not None
+    assert begin is not None
+    assert moved is not None
+    assert slope is not None
     own_begin, own_moved = evaluated_again(be, log_prob, shape, L)
     rooms = model.rooms
 
