@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from problems.base import Point, Problem
 from problems.families.categorical import Categorical
+from problems.lanes import Kit, LaneModel
 from problems.objectives import Elbo
 from problems.points import stored_points
 from problems.settings import at_least
@@ -75,10 +77,86 @@ def alignment(words: int = 4, vocabulary: int = 8, sentences: int = 6) -> Proble
         model=init.model,
         data=rows,
         exact=exact,
+        lanes=in_lanes(words, vocabulary),
         points=stored_points("alignment", settings, init),
         settings=settings,
         source="Brown et al. 1993, with a seeded corpus",
     )
+
+
+def in_lanes(words: int, vocabulary: int) -> Callable[[Kit], LaneModel]:
+    """f over lanes; df/dx_ji = log (1/I) t(x_j | y_i), df/dm_yv = sum_ji x_ji 1[y_i = y] (1[x_j = v] - t(v | y)).
+
+    What does not depend on the draw is made once for a row of data: once for all lanes where they share it.
+    """
+
+    def lanes(kit: Kit) -> LaneModel:
+        I, V, L, S, R, exp, log = words, vocabulary, kit.L, kit.S, kit.real, kit.exp, kit.log
+        ROWS, SHARING = (L, 1) if S else (1, L)
+        LOG_T, NORM = 0, words * words  # rows of c.room
+        ZERO, LOG_WORDS = R(0), R(math.log(words))
+
+        @kit.jit
+        def log_sum(c, y):  # type: ignore[no-untyped-def]
+            """log sum_v e^{m_yv}."""
+            most, total = c.model[y * V], ZERO
+            for v in range(1, V):
+                most = max(most, c.model[y * V + v])
+            for v in range(V):
+                total += exp(c.model[y * V + v] - most)
+            return most + log(total)
+
+        @kit.jit
+        def log_joint(c):  # type: ignore[no-untyped-def]
+            """log (1/I) t(x_j | y_i), and the log of t's sum, to c.room."""
+            for q in range(ROWS):
+                for i in range(I):
+                    y = np.int64(c.row[I + i, q])
+                    norm = log_sum(c, y)
+                    c.room[NORM + i, q] = norm
+                    for j in range(I):
+                        c.room[LOG_T + j * I + i, q] = c.model[y * V + np.int64(c.row[j, q])] - norm - LOG_WORDS
+
+        @kit.jit
+        def f(out, x, c):  # type: ignore[no-untyped-def]
+            log_joint(c)
+            out[:] = ZERO
+            for j in range(I):
+                for i in range(I):
+                    for l in range(L):
+                        out[l] += x[j, i, l] * c.room[LOG_T + j * I + i, S * l]
+
+        @kit.jit
+        def df(out, x, c):  # type: ignore[no-untyped-def]
+            log_joint(c)
+            for j in range(I):
+                for i in range(I):
+                    for l in range(L):
+                        out[j, i, l] = c.room[LOG_T + j * I + i, S * l]
+
+        @kit.jit
+        def credit(m, x, w, c):  # type: ignore[no-untyped-def]
+            log_joint(c)
+            total = c.room[LOG_T]
+            for i in range(I):
+                total[:] = ZERO
+                for j in range(I):
+                    for l in range(L):
+                        total[l] += w[l] * x[j, i, l]
+                for q in range(ROWS):
+                    y = np.int64(c.row[I + i, q])
+                    for j in range(I):
+                        target = m[y * V + np.int64(c.row[j, q])]
+                        for l in range(q * SHARING, (q + 1) * SHARING):
+                            target[l] += w[l] * x[j, i, l]
+                    for v in range(V):
+                        t = exp(c.model[y * V + v] - c.room[NORM + i, q])
+                        for l in range(q * SHARING, (q + 1) * SHARING):
+                            m[y * V + v, l] -= t * total[l]
+
+        return LaneModel(f, df, credit, rooms=words * words + words)
+
+    return lanes
 
 
 def corpus(words: int, vocabulary: int, sentences: int) -> tuple[torch.Tensor, torch.Tensor]:

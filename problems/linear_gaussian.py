@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from problems.base import Point, Problem
 from problems.families.normal import Normal
 from problems.gaussian_bound import slope
+from problems.lanes import Kit, LaneModel
 from problems.objectives import Elbo, ImportanceWeighted
 from problems.settings import at_least
 from problems.truth import Truth, by_quadrature, exactly
@@ -57,10 +59,43 @@ def linear_gaussian(dim: int = 20, samples: int = 1, data: int = 4) -> Problem:
         model=points["init"].model,
         data=rows,
         exact=exact,
+        lanes=in_lanes(dim),
         points=points,
         settings=settings,
         source="Rainforth et al. 2018, arXiv:1802.04537; Tucker et al. 2019, arXiv:1810.04152",
     )
+
+
+def in_lanes(dim: int) -> Callable[[Kit], LaneModel]:
+    """f over lanes; df/dz = mu + x - 2 z; df/dmu = z - mu."""
+
+    def lanes(kit: Kit) -> LaneModel:
+        D, L, S, R = dim, kit.L, kit.S, kit.real
+        LOG_NORM, HALF, TWO = R(-dim * math.log(2 * math.pi)), R(0.5), R(2)
+
+        @kit.jit
+        def f(out, x, c):  # type: ignore[no-untyped-def]
+            out[:] = LOG_NORM
+            for d in range(D):
+                for l in range(L):
+                    prior, likelihood = x[d, l] - c.model[d], c.row[d, S * l] - x[d, l]
+                    out[l] -= HALF * (prior * prior + likelihood * likelihood)
+
+        @kit.jit
+        def df(out, x, c):  # type: ignore[no-untyped-def]
+            for d in range(D):
+                for l in range(L):
+                    out[d, l] = c.model[d] + c.row[d, S * l] - TWO * x[d, l]
+
+        @kit.jit
+        def credit(m, x, w, c):  # type: ignore[no-untyped-def]
+            for d in range(D):
+                for l in range(L):
+                    m[d, l] += w[l] * (x[d, l] - c.model[d])
+
+        return LaneModel(f, df, credit)
+
+    return lanes
 
 
 def exact(problem: Problem) -> Truth:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 
 from problems.base import Point, Problem
 from problems.families.categorical import Categorical
+from problems.lanes import Kit, LaneModel
 from problems.objectives import Elbo, ImportanceWeighted, InclusiveKL
 from problems.points import stored_points
 from problems.settings import at_least, one_of
@@ -47,10 +49,7 @@ def mixture(categories: int = 3, dim: int = 2, data: int = 16, samples: int = 1,
         W, v = theta[: dim * categories].reshape(dim, categories), theta[dim * categories :]
         return (data @ W + v)[..., None, :]
 
-    rng = np.random.default_rng(SEED + 1)
-    theta = torch.from_numpy(rng.standard_normal((dim + 1) * categories) / np.sqrt(dim + 1))
-    means = torch.from_numpy(rng.standard_normal(categories * dim))
-    init = Point(theta, torch.cat([means, torch.zeros(categories, dtype=torch.float64)]))
+    init = Point(*map(torch.from_numpy, start(categories, dim)))
     settings: dict[str, Any] = {
         "categories": categories,
         "dim": dim,
@@ -71,14 +70,15 @@ def mixture(categories: int = 3, dim: int = 2, data: int = 16, samples: int = 1,
         encode=encode,
         model=init.model,
         data=rows,
+        lanes=in_lanes(categories, dim),
         points=points,
         settings=settings | {"objective": objective},
         source="Gaussian mixture with seeded data",
     )
-    return bound if objective == "elbo" else inclusive(bound)
+    return bound if objective == "elbo" else inclusive(bound, in_lanes(categories, dim, fixed=True))
 
 
-def inclusive(bound: Problem) -> Problem:
+def inclusive(bound: Problem, lanes: Callable[[Kit], LaneModel]) -> Problem:
     """The same posterior fitted to the model's by sum_c p(c | x) log q(c | x), the model fixed as it is at each point."""
     assert bound.model is not None
     fixed = bound.model
@@ -87,7 +87,99 @@ def inclusive(bound: Problem) -> Problem:
         return bound.value(x, fixed.to(x), data)
 
     points = {"init": Point(bound.theta), "mid": Point(bound.theta / 2)}
-    return replace(bound, f=f, objective=InclusiveKL(), model=None, points=points)
+    return replace(bound, f=f, objective=InclusiveKL(), model=None, lanes=lanes, points=points)
+
+
+def in_lanes(categories: int, dim: int, fixed: bool = False) -> Callable[[Kit], LaneModel]:
+    """f over lanes; with e = data - c' mu, df/dc_i = log p(i) + mu_i . e, df/dmu_i = c_i e, df/dw_i = c_i - p(i) sum_j c_j.
+
+    fixed: the model is the one that the problem starts at.
+    """
+
+    def lanes(kit: Kit) -> LaneModel:
+        C, F, L, S, R, exp, log = categories, dim, kit.L, kit.S, kit.real, kit.exp, kit.log
+        W = C * F  # place of w in the model
+        ZERO, HALF, LOG_NORM = R(0), R(0.5), R(-0.5 * dim * math.log(2 * math.pi))
+
+        @kit.jit
+        def of_model(c, i):  # type: ignore[no-untyped-def]
+            return c.model[i]
+
+        @kit.jit
+        def of_table(c, i):  # type: ignore[no-untyped-def]
+            return c.table[0, i]
+
+        model = of_table if fixed else of_model
+
+        @kit.jit
+        def log_sum(c):  # type: ignore[no-untyped-def]
+            """log sum_i e^{w_i}."""
+            most, total = model(c, W), ZERO
+            for i in range(1, C):
+                most = max(most, model(c, W + i))
+            for i in range(C):
+                total += exp(model(c, W + i) - most)
+            return most + log(total)
+
+        @kit.jit
+        def error(e, x, j, c):  # type: ignore[no-untyped-def]
+            """e = (data - c' mu)_j."""
+            for l in range(L):
+                e[l] = c.row[j, S * l]
+                for i in range(C):
+                    e[l] -= x[0, i, l] * model(c, i * F + j)
+
+        @kit.jit
+        def f(out, x, c):  # type: ignore[no-untyped-def]
+            e, norm = c.room[0], log_sum(c)
+            out[:] = LOG_NORM
+            for i in range(C):
+                for l in range(L):
+                    out[l] += x[0, i, l] * (model(c, W + i) - norm)
+            for j in range(F):
+                error(e, x, j, c)
+                for l in range(L):
+                    out[l] -= HALF * e[l] * e[l]
+
+        @kit.jit
+        def df(out, x, c):  # type: ignore[no-untyped-def]
+            e, norm = c.room[0], log_sum(c)
+            for i in range(C):
+                out[0, i, :] = model(c, W + i) - norm
+            for j in range(F):
+                error(e, x, j, c)
+                for i in range(C):
+                    for l in range(L):
+                        out[0, i, l] += e[l] * model(c, i * F + j)
+
+        @kit.jit
+        def credit(m, x, w, c):  # type: ignore[no-untyped-def]
+            e, norm = c.room[0], log_sum(c)
+            for j in range(F):
+                error(e, x, j, c)
+                for i in range(C):
+                    for l in range(L):
+                        m[i * F + j, l] += w[l] * x[0, i, l] * e[l]
+            e[:] = ZERO
+            for i in range(C):
+                for l in range(L):
+                    e[l] += x[0, i, l]
+            for i in range(C):
+                p = exp(model(c, W + i) - norm)
+                for l in range(L):
+                    m[W + i, l] += w[l] * (x[0, i, l] - p * e[l])
+
+        table = start(categories, dim)[1][None] if fixed else None
+        return LaneModel(f, df, None if fixed else credit, table=table, rooms=1)
+
+    return lanes
+
+
+def start(categories: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """theta and model at `init`, from the fixed seed: the means are drawn, w is nil."""
+    rng = np.random.default_rng(SEED + 1)
+    theta = rng.standard_normal((dim + 1) * categories) / np.sqrt(dim + 1)
+    return theta, np.concatenate([rng.standard_normal(categories * dim), np.zeros(categories)])
 
 
 def draws(categories: int, dim: int, data: int) -> tuple[torch.Tensor, torch.Tensor]:

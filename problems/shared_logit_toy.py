@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from problems.base import Point, Problem
@@ -34,6 +36,20 @@ def shared_logit_toy(form: str = "bernoulli") -> Problem:
     def cost_of_state(x: torch.Tensor) -> torch.Tensor:
         return (x * table.to(x)).sum((-2, -1))
 
+    values = table.numpy()
+
+    def bits_f(x: Sequence[float]) -> float:
+        total = 0.0
+        for i in range(3):
+            total += (x[i] - TARGETS[i]) ** 2
+        return total
+
+    def state_f(x: Sequence[Sequence[float]]) -> float:
+        total = 0.0
+        for s in range(8):
+            total += x[0][s] * values[s]
+        return total
+
     def three_logits(theta: torch.Tensor) -> torch.Tensor:
         return theta.expand(3)
 
@@ -53,6 +69,7 @@ def shared_logit_toy(form: str = "bernoulli") -> Problem:
         smooth=2,
         relaxed=True,
         degree=2 if as_bits else 1,
+        scalar_f=bits_f if as_bits else state_f,
         encode=three_logits if as_bits else eight_logits,
         points=points,
         settings={"form": form},
