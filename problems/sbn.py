@@ -8,6 +8,7 @@ import torch
 
 from problems.base import Point, Problem
 from problems.belief_network import digits, encoders, initial_encoder, initial_model, log_joint
+from problems.belief_network_lanes import network_lanes
 from problems.belief_network_sums import elbo_gradient
 from problems.families.bernoulli import Bernoulli
 from problems.families.chain import Chain
@@ -63,6 +64,7 @@ def sbn(layers: int = 1, hidden: int = 16, data: int = 100, batch: int = 20) -> 
         model=init.model,
         data=rows,
         batch=batch,
+        lanes=network_lanes(widths[0], hidden) if layers == 1 else None,
         exact=exact if hidden <= MOST_BITS else None,
         points=stored_points("sbn", settings, init),
         settings=settings,

@@ -8,6 +8,7 @@ import torch
 
 from problems.base import Point, Problem
 from problems.belief_network import digits, encoders, initial_encoder, initial_model, log_joint
+from problems.belief_network_lanes import network_lanes
 from problems.families.bernoulli import Bernoulli
 from problems.families.chain import Chain
 from problems.objectives import Elbo, ImportanceWeighted
@@ -56,6 +57,7 @@ def tiny_sbn(hidden: int = 6, data: int = 8, layers: int = 1, samples: int = 1) 
         encode=encode if layers == 1 else None,
         model=init.model,
         data=rows,
+        lanes=network_lanes(widths[0], hidden) if layers == 1 else None,
         points=points,
         settings=settings,
         source="Mnih & Gregor 2014, arXiv:1402.0030",
