@@ -58,7 +58,7 @@ def why_no_kernel(trial: Trial) -> str | None:
         return f"{e.name} has a kernel form for {' and '.join(form.families)} variables only"
     if trial.device.type != "cpu":
         return "the CPU's kernels run on the CPU"
-    if p.encode is not None and p.dim * max(p.rows, 1) * p.site_parameters(p.theta).numel() > MOST_ENTRIES:
+    if p.encode is not None and p.theta.numel() * p.site_parameters(p.theta).numel() > MOST_ENTRIES:
         return f"{p.name}'s encoder has too large a Jacobian"
     return None
 
