@@ -1,0 +1,87 @@
+"""What a kernel cannot pass on this machine: how fast one thread makes the random numbers that it is fed with.
+
+A small buffer in lanes is filled again and again: with Philox words, as a Bernoulli's sampler is fed, and with normals by
+Box-Muller. A kernel that reads w words a replicate makes at most words / w replicates a second.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from bench.evaluate import Trial
+
+LANES, FILLS, ROUNDS = 256, 20_000, 15
+FILLER = '''"""A buffer filled again and again, written by bench/ceilings.py."""
+
+import numpy as np
+from numba import njit
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def filled(out, fills, key):
+    buf, real, datum = np.empty(L, np.uint32), np.empty((1, 1), out.dtype), np.zeros(1, np.uint64)
+    for i in range(fills):
+        c = Here(real, real, datum, real, real, real, real, buf, real, real, np.uint64(0), np.uint64(0), key)
+        fill(out, i, 0, c)
+'''
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """Millions of numbers a second on one thread; normals by dtype."""
+
+    words: float
+    normals: Mapping[str, float]
+
+
+def ceilings() -> Ceilings:
+    """Of this machine, medians of interleaved rounds."""
+    kinds = [("words", "float64"), ("normals", "float64"), ("normals", "float32")]
+    calls = [_filler(*kind) for kind in kinds]
+    seconds: list[list[float]] = [[] for _ in kinds]
+    for _ in range(ROUNDS):
+        for call, each in zip(calls, seconds, strict=True):
+            started = time.perf_counter()
+            call()
+            each.append(time.perf_counter() - started)
+    words, *normals = (LANES * FILLS / statistics.median(each) / 1e6 for each in seconds)
+    return Ceilings(words, dict(zip(("float64", "float32"), normals, strict=True)))
+
+
+def numbers_read(trial: Trial) -> int:
+    """Words that one replicate reads; normals take one each. Those that choose rows of data are left out."""
+    from estimators.base import asks, noise_of, size_of
+
+    estimator, problem = trial.estimator, trial.problem
+    size = size_of(problem)
+    rows = problem.batch or problem.rows or 1
+    noise = noise_of(estimator.noise, size, len(asks(estimator.points, size)))
+    return sum(math.prod(n.front) * math.prod(n.event or ()) * (rows if n.per_datum else 1) for n in noise)
+
+
+def _filler(kind: str, dtype: str) -> Callable[[], None]:
+    """A call that fills the buffer FILLS times; compiled, or from the disk cache."""
+    from estimators.kernels import cache, philox
+    from estimators.kernels.backend import cpu
+    from estimators.kernels.base import Here
+    from estimators.kernels.cpu import sources
+
+    def known() -> dict[str, Any]:
+        be = cpu(dtype)
+        words = philox.words(be, LANES)
+        fill = words if kind == "words" else philox.normals(be, words, LANES)
+        return {"fill": fill, "Here": Here, "L": LANES}
+
+    filled = cache.module(FILLER, repr(["ceiling", sources(), kind, dtype]), known).filled
+    out = np.empty(LANES, np.uint32 if kind == "words" else dtype)
+    key = np.uint64(0x5EED)
+    filled(out, 1, key)
+    return lambda: filled(out, FILLS, key)
