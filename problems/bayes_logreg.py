@@ -9,6 +9,7 @@ import torch
 from torch.nn.functional import softplus
 
 from problems.base import Point, Problem
+from problems.bayes_logreg_lanes import logistic_lanes
 from problems.families.normal import Normal
 from problems.objectives import Elbo
 from problems.points import stored_points
@@ -53,6 +54,7 @@ def bayes_logreg(data: int = 569) -> Problem:
         smooth=2,
         relaxed=True,
         exact=exact,
+        lanes=logistic_lanes(rows.numpy(), y.numpy()),
         points=stored_points("bayes_logreg", settings, init),
         settings=settings,
         source="Mohamed et al. 2020, arXiv:1906.10652, section 8.3",
