@@ -92,6 +92,7 @@ def measure_valued_bernoulli() -> Estimator:
         ["bernoulli"],
         noise=[Noise("uniform")],
         value=value_bernoulli,
+        kernel="estimators.kernels.measure_valued:measure_valued_bernoulli",
         source=SOURCE,
     )
 

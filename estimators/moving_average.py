@@ -47,6 +47,7 @@ def moving_average_baseline(samples: int = 1, decay: float = 0.95, steps: int = 
         draw,
         combine,
         learning=Learning(init, learn, steps),
+        kernel="estimators.kernels.learned_baseline:moving_average_baseline",
         settings={"samples": samples, "decay": decay, "steps": steps},
         source="Williams 1992",
     )

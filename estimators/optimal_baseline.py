@@ -51,6 +51,7 @@ def optimal_baseline(samples: int = 1, steps: int = 100, batch: int = 100) -> Es
         draw,
         combine,
         learning=Learning(init, learn, steps, batch),
+        kernel="estimators.kernels.learned_baseline:optimal_baseline",
         settings={"samples": samples, "steps": steps, "batch": batch},
         source="Greensmith et al. 2004",
     )

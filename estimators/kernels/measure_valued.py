@@ -7,7 +7,7 @@ import math
 from estimators.kernels import vmath
 from estimators.kernels.backend import Function
 from estimators.kernels.base import INDEX, Form, Lanes
-from estimators.kernels.families import INVERSE, MU, SIGMA
+from estimators.kernels.families import INVERSE, MU, SIGMA, P
 from estimators.kernels.philox import normals, uniform
 
 RADIUS, MAXWELL, SHRINK = 1 << INDEX, 2 << INDEX, 3 << INDEX  # places of the noise after eps, of indices 1, 2, 3
@@ -81,3 +81,50 @@ def measure_valued_normal() -> Form:
         return estimate
 
     return Form(1, 4, build, families=("normal",))
+
+
+def measure_valued_bernoulli() -> Form:
+    """g_d = p_d (1 - p_d) (f(b with b_d = 1) - f(b with b_d = 0)).
+
+    L = mean_d [p_d f(b with b_d = 1) + (1 - p_d) f(b with b_d = 0)]: one of each pair of points is b, so that the weights of b are
+    added up, and the model's gradient taken there once.
+    """
+
+    def build(at: Lanes) -> Function:
+        D, L, S, R, sample = at.D, at.L, at.S, at.be.real, at.q.sample
+        begin, moved, credit = at.begin, at.moved, at.credit
+        ZERO, ONE, one_D = R(0), R(1), R(1 / D)
+
+        @at.be.jit
+        def credit_all(b, whole, other, c):  # type: ignore[no-untyped-def]
+            whole[:] = ZERO
+            for d in range(D):
+                for l in range(L):
+                    p, bit = c.par[P, d, S * l], b[d, l]
+                    here = p if bit > ZERO else ONE - p
+                    whole[l] += here * one_D
+                    other[l] = (ONE - here) * one_D
+                    b[d, l] = ONE - bit
+                credit(b, other, c)
+                for l in range(L):
+                    b[d, l] = ONE - b[d, l]
+            credit(b, whole, c)
+
+        @at.be.jit
+        def estimate(g, x, e, r, c):  # type: ignore[no-untyped-def]
+            b, on, off, v = x[0], r[0], r[1], r[2]
+            sample(b, e[0], 0, c)
+            credit_all(b, on, off, c)
+            begin(b, c)
+            for d in range(D):
+                v[:] = ONE
+                moved(on, b, d, v, c)
+                v[:] = ZERO
+                moved(off, b, d, v, c)
+                for l in range(L):
+                    p = c.par[P, d, S * l]
+                    g[d, l] = p * (ONE - p) * (on[l] - off[l])
+
+        return estimate
+
+    return Form(1, 3, build, families=("bernoulli",))
