@@ -53,6 +53,7 @@ def double_cv(samples: int = 2, steps: int = 300, lr: float = 0.01) -> Estimator
         combine,
         ["bernoulli", "categorical"],
         learning=Learning(init, least_variance("alpha", lr=lr), steps, BATCH),
+        kernel="estimators.kernels.control_variates:double_cv",
         settings={"samples": samples, "steps": steps, "lr": lr},
         source="arXiv:2111.05300",
     )

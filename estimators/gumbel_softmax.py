@@ -44,6 +44,7 @@ def gumbel_softmax(temperature: float = 1.0) -> Estimator:
         FAMILIES,
         BIASED,
         value=value,
+        kernel="estimators.kernels.gumbel_softmax:gumbel_softmax",
         settings={"temperature": temperature},
         source="arXiv:1611.01144",
     )
@@ -74,6 +75,7 @@ def gumbel_straight_through(temperature: float = 1.0) -> Estimator:
         combine,
         FAMILIES,
         BIASED,
+        kernel="estimators.kernels.gumbel_softmax:gumbel_straight_through",
         settings={"temperature": temperature},
         source="arXiv:1611.01144, section 2.2",
     )

@@ -46,6 +46,7 @@ def muprop(samples: int = 1) -> Estimator:
         combine,
         ["bernoulli", "categorical", "poisson"],
         noise=noise,
+        kernel="estimators.kernels.control_variates:muprop",
         settings={"samples": samples},
         source="arXiv:1511.05176",
     )

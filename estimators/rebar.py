@@ -67,6 +67,7 @@ def rebar(temperature: float = 0.5, eta: float = 1.0, steps: int = 0, lr: float 
         FAMILIES,
         noise=twice,
         learning=Learning(init, least_variance("log_temperature", "eta", lr=lr), steps, BATCH),
+        kernel="estimators.kernels.rebar:rebar",
         settings={"temperature": temperature, "eta": eta, "steps": steps, "lr": lr},
         source="arXiv:1703.07370",
     )

@@ -41,5 +41,14 @@ def reinmax(temperature: float = 1.0) -> Estimator:
     claim = Claim("biased", unless=quadratic, because="f is quadratic and the temperature 1")
     claims = {"Expectation": claim, "Elbo": claim}
     points = [Ask.SAMPLE | Ask.GRADIENT]
-    settings = {"temperature": temperature}
-    return Estimator("reinmax", points, draw, combine, FAMILIES, claims, settings=settings, source="arXiv:2304.08612")
+    return Estimator(
+        "reinmax",
+        points,
+        draw,
+        combine,
+        FAMILIES,
+        claims,
+        kernel="estimators.kernels.straight_through:reinmax",
+        settings={"temperature": temperature},
+        source="arXiv:2304.08612",
+    )

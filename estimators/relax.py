@@ -86,6 +86,7 @@ def relax(hidden: int = 10, steps: int = 300, lr: float = 0.01) -> Estimator:
         FAMILIES,
         noise=twice,
         learning=Learning(init, centred(least_variance("W", "a", "w", "c0", lr=lr)), steps, BATCH),
+        kernel="estimators.kernels.rebar:relax",
         settings={"hidden": hidden, "steps": steps, "lr": lr},
         source="arXiv:1711.00123",
     )

@@ -40,4 +40,13 @@ def straight_through() -> Estimator:
     claims = {"Expectation": claim, "Elbo": claim}
     points = [Ask.SAMPLE | Ask.GRADIENT]
     families = ["bernoulli", "categorical"]
-    return Estimator("straight_through", points, draw, combine, families, claims, source="arXiv:1308.3432")
+    return Estimator(
+        "straight_through",
+        points,
+        draw,
+        combine,
+        families,
+        claims,
+        kernel="estimators.kernels.straight_through:straight_through",
+        source="arXiv:1308.3432",
+    )

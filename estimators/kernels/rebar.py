@@ -1,0 +1,131 @@
+"""rebar and relax in lanes: f, or a network, at the relaxed points z and z given b."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from estimators.kernels import vmath
+from estimators.kernels.backend import Function
+from estimators.kernels.base import Form, Lanes
+from estimators.kernels.conditional_relaxation import conditioned
+from estimators.kernels.relaxation import FAMILIES, entry, relaxation
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TEMPERATURE, ETA = range(2)  # of rebar's state
+
+
+def rebar(temperature: float, eta: float, steps: int, lr: float) -> Form:
+    """g = [f(b) - eta f(s~)] grad log q(b) + eta d/dl f(s) - eta d/dl f(s~), s = soft(z / lam), s~ = soft(z~ / lam)."""
+
+    def build(at: Lanes) -> Function:
+        L, R, f, df, score, credit = at.L, at.be.real, at.f, at.df, at.q.score, at.credit
+        (_, draw, soft, jacobian), (z_given, pull) = relaxation(at), conditioned(at)
+        ZERO, ONE = R(0), R(1)
+
+        @at.be.jit
+        def estimate(g, x, e, r, c):  # type: ignore[no-untyped-def]
+            one_lam, eta = ONE / c.state[TEMPERATURE], c.state[ETA]
+            b, s, s_tilde, share, df_s, df_tilde = x[0], x[1], x[2], e[0], e[1], e[2]
+            g[:] = ZERO
+            draw(b, s, 0, c)
+            z_given(s_tilde, share, b, r[0], c)
+            soft(s, one_lam, r[0], r[1])
+            soft(s_tilde, one_lam, r[0], r[1])
+            f(r[0], b, c)
+            f(r[1], s_tilde, c)
+            df(df_s, s, c)
+            df(df_tilde, s_tilde, c)
+            for l in range(L):
+                r[0, l] = r[0, l] - eta * r[1, l]
+            score(g, b, r[0], c)
+            jacobian(g, s, df_s, eta * one_lam, r[0])
+            pull(g, s_tilde, df_tilde, share, -eta * one_lam, r[0], r[1], c)
+            r[0, :] = ONE
+            credit(b, r[0], c)
+
+        return estimate
+
+    def state(learned: Mapping[str, Tensor]) -> np.ndarray:
+        return np.array([float(learned["log_temperature"].exp()), float(learned["eta"])])
+
+    return Form(3, 2, build, gradient=True, families=FAMILIES, state=state)
+
+
+def relax(hidden: int, steps: int, lr: float) -> Form:
+    """g = [f(b) - c(z~)] grad log q(b) + d/dl c(z) - d/dl c(z~)."""
+
+    def build(at: Lanes) -> Function:
+        L, R, f, score, credit, net = at.L, at.be.real, at.f, at.q.score, at.credit, network(at, hidden)
+        (_, draw, soft, jacobian), (z_given, pull) = relaxation(at), conditioned(at)
+        ZERO, ONE = R(0), R(1)
+
+        @at.be.jit
+        def estimate(g, x, e, r, c):  # type: ignore[no-untyped-def]
+            b, y, y_tilde, share, dc, dc_tilde = x[0], x[1], x[2], e[0], e[1], e[2]
+            units, a, a_tilde = r[2:], r[0], r[1]
+            g[:] = ZERO
+            draw(b, y, 0, c)
+            z_given(y_tilde, share, b, a, c)
+            soft(y, ONE, a, a_tilde)
+            soft(y_tilde, ONE, a, a_tilde)
+            net(a, dc, y, units, c)
+            net(a_tilde, dc_tilde, y_tilde, units, c)
+            f(a, b, c)
+            for l in range(L):
+                a[l] = a[l] - a_tilde[l]
+            score(g, b, a, c)
+            jacobian(g, y, dc, ONE, a)
+            pull(g, y_tilde, dc_tilde, share, -ONE, a, a_tilde, c)
+            a[:] = ONE
+            credit(b, a, c)
+
+        return estimate
+
+    def state(learned: Mapping[str, Tensor]) -> np.ndarray:
+        parts = [learned[name].detach().double().numpy().ravel() for name in ("W", "a", "w", "c0")]
+        return np.concatenate(parts)
+
+    return Form(3, 2 + hidden, build, families=FAMILIES, state=state)
+
+
+def network(at: Lanes, hidden: int) -> Function:
+    """`net(out, dc, y, units, c)`: out = w . tanh(W (2 y - 1) + a) + c0, and dc its gradient in y.
+
+    tanh h = 2 sigmoid(2 h) - 1. units: rows `[hidden, L]` to work in.
+    """
+    P, L, R, of, sigmoid = at.shape.P, at.L, at.be.real, entry(at.be, at.shape), vmath.sigmoid(at.be)
+    A, W_OUT, OFFSET = (
+        hidden * P,
+        hidden * P + hidden,
+        hidden * P + 2 * hidden,
+    )  # places of a, w and c0 in the state, after W
+    ZERO, ONE, TWO = R(0), R(1), R(2)
+
+    @at.be.jit
+    def net(out, dc, y, units, c):  # type: ignore[no-untyped-def]
+        out[:] = c.state[OFFSET]
+        for h in range(hidden):
+            unit, w = units[h], c.state[W_OUT + h]
+            unit[:] = c.state[A + h]
+            for i in range(P):
+                weight, input_ = c.state[h * P + i], of(y, i)
+                for l in range(L):
+                    unit[l] += weight * (TWO * input_[l] - ONE)
+            for l in range(L):
+                t = TWO * sigmoid(TWO * unit[l]) - ONE
+                out[l] += w * t
+                unit[l] = TWO * (w * (ONE - t * t))
+        for i in range(P):
+            slope = of(dc, i)
+            slope[:] = ZERO
+            for h in range(hidden):
+                weight, unit = c.state[h * P + i], units[h]
+                for l in range(L):
+                    slope[l] += weight * unit[l]
+
+    return net
