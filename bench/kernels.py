@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -10,16 +11,45 @@ from bench.moments import GROUPS, TOP, ZERO, Sums, block_sums, merge
 
 if TYPE_CHECKING:
     from bench.evaluate import State, Trial
-    from estimators.kernels.cpu import Kernel
+    from problems.base import Problem
 
 
 OBJECTIVES = ("Expectation", "Elbo", "ImportanceWeighted", "InclusiveKL")
 
 
-def kernel_for(trial: Trial, state: State | None = None, phase: int = 0) -> Kernel | None:
-    """The CPU kernel of a trial on the noise of `phase` (MEASURE), compiled or read from the disk cache; None where it has none.
+class Kernel(Protocol):
+    """A compiled pair, of `estimators.kernels.cpu` or `estimators.kernels.cuda`.
 
-    state: what the estimator has learned, as it is measured.
+    chunk: replicates whose sums are added up on their own. at_once: chunks whose sums are asked for together.
+    """
+
+    @property
+    def chunk(self) -> int: ...
+    @property
+    def at_once(self) -> int: ...
+    def compiles(self) -> bool: ...
+    def gradients(self, replicates: range) -> np.ndarray: ...
+    def sums(
+        self,
+        chunks: range,
+        pilot: np.ndarray,
+        axis: np.ndarray,
+        floor: float,
+        least: float,
+        scale: float,
+        threads: int = 1,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]: ...
+
+
+def wanted(trial: Trial, backend: str) -> bool:
+    """The back end measures the trial by a kernel: numba and cuda do, and auto where the trial is on a CUDA device."""
+    return backend in ("numba", "cuda") or (backend == "auto" and trial.device.type == "cuda")
+
+
+def kernel_for(trial: Trial, state: State | None = None, phase: int = 0) -> Kernel | None:
+    """The kernel of a trial for its device, on the noise of `phase` (MEASURE), compiled or read from the disk cache.
+
+    None where it has none. state: what the estimator has learned, as it is measured.
     """
     made = lazy_kernel_for(trial, state, phase)
     return made if made is not None and made.compiles() else None
@@ -29,10 +59,33 @@ def lazy_kernel_for(trial: Trial, state: State | None = None, phase: int = 0) ->
     """The same, compiled at its first call, which raises where numba cannot compile f."""
     if why_no_kernel(trial) is not None:
         return None
-    from estimators.kernels.cpu import kernel
-
     dtype = str(trial.dtype).replace("torch.", "")
-    return kernel(trial.estimator, trial.problem, state, trial.key, phase, dtype)
+    if trial.device.type == "cuda":
+        from estimators.kernels import cuda
+
+        problem, learned = at_home(trial.problem, state)
+        return cuda.kernel(trial.estimator, problem, learned, trial.key, phase, dtype, trial.device.index or 0)
+    from estimators.kernels import cpu
+
+    return cpu.kernel(trial.estimator, trial.problem, state, trial.key, phase, dtype)
+
+
+def at_home(problem: Problem, state: State | None) -> tuple[Problem, State | None]:
+    """The same, with their tensors on the CPU."""
+    names = ("theta", "model", "data", "parts")
+    moved = {name: t.cpu() for name in names if (t := getattr(problem, name)) is not None}
+    return replace(problem, **moved), None if state is None else {name: t.cpu() for name, t in state.items()}
+
+
+def why_no_cuda(trial: Trial) -> str | None:
+    """Why a pair that has its halves cannot run on the trial's CUDA device."""
+    from estimators.kernels import cuda
+    from estimators.kernels.tables import pair_and_tables
+
+    if why := cuda.why_unusable():
+        return why
+    problem, _ = at_home(trial.problem, None)
+    return cuda.why_too_large(pair_and_tables(trial.estimator, problem, None, str(trial.dtype)[6:])[0])
 
 
 def why_no_kernel(trial: Trial) -> str | None:
@@ -56,11 +109,11 @@ def why_no_kernel(trial: Trial) -> str | None:
     form = form_of(e)
     if form.families is not None and p.family_name not in form.families:
         return f"{e.name} has a kernel form for {' and '.join(form.families)} variables only"
-    if trial.device.type != "cpu":
-        return "the CPU's kernels run on the CPU"
+    if trial.device.type not in ("cpu", "cuda"):
+        return "kernels run on the CPU or on a CUDA device"
     if p.encode is not None and p.theta.numel() * p.site_parameters(p.theta).numel() > MOST_ENTRIES:
         return f"{p.name}'s encoder has too large a Jacobian"
-    return None
+    return why_no_cuda(trial) if trial.device.type == "cuda" else None
 
 
 def block_sums_by_kernel(
@@ -68,22 +121,21 @@ def block_sums_by_kernel(
 ) -> Sums:
     """`block_sums` of the gradients of these replicates, none of which outlives its block.
 
-    The same bits whatever the threads, and as from the folded sums of its aligned parts of CHUNK replicates. A chunk that is not
+    The same bits whatever the threads, and as from the folded sums of its aligned chunks. A chunk that is not
     whole in the range, or has a gradient that is not finite, is summed from its gradients.
     """
-    from estimators.kernels.cpu import AT_ONCE, CHUNK
-
+    chunk = kernel.chunk
     pilot, axis = np.ascontiguousarray(pilot, np.float64), np.ascontiguousarray(axis, np.float64)
     found = block_sums(np.zeros((0, len(pilot))), pilot, axis, scale, 0)
     at = replicates.start
     while at < replicates.stop:
-        whole = (replicates.stop - at) // CHUNK if at % CHUNK == 0 else 0
+        whole = (replicates.stop - at) // chunk if at % chunk == 0 else 0
         if whole:
-            count = min(whole, AT_ONCE * threads)
-            found = _chunks(kernel, found, range(at // CHUNK, at // CHUNK + count), threads)
-            at += count * CHUNK
+            count = min(whole, kernel.at_once * threads)
+            found = _chunks(kernel, found, range(at // chunk, at // chunk + count), threads)
+            at += count * chunk
         else:
-            stop = min(replicates.stop, (at // CHUNK + 1) * CHUNK)
+            stop = min(replicates.stop, (at // chunk + 1) * chunk)
             found = merge(found, _from_gradients(kernel, found, range(at, stop)))
             at = stop
     return found
@@ -95,15 +147,13 @@ def _from_gradients(kernel: Kernel, like: Sums, replicates: range) -> Sums:
 
 def _chunks(kernel: Kernel, onto: Sums, chunks: range, threads: int) -> Sums:
     """`onto`, and then these whole chunks in index order."""
-    from estimators.kernels.cpu import CHUNK
-
     added, high, top, whole = kernel.sums(
         chunks, onto.pilot, onto.axis, ZERO * onto.scale, float(onto.top[0]), onto.scale, threads
     )
     nonfinite = 0
     for c in np.flatnonzero(whole == 0):
-        start = (chunks.start + int(c)) * CHUNK
-        row = _from_gradients(kernel, onto, range(start, start + CHUNK))
+        start = (chunks.start + int(c)) * kernel.chunk
+        row = _from_gradients(kernel, onto, range(start, start + kernel.chunk))
         added[c], high[c], top[c] = _packed(row), row.high, row.top
         nonfinite += row.nonfinite
     folded = np.add.reduce(np.concatenate([_packed(onto)[None], added]))

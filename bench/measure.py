@@ -20,13 +20,12 @@ from bench.outcome import Outcome
 
 if TYPE_CHECKING:
     from bench.evaluate import Count, State, Trial
+    from bench.kernels import Kernel
     from estimators.base import Estimator
-    from estimators.kernels.cpu import Kernel
     from problems.base import Problem
     from problems.truth import Truth
 
 BLOCK = 4096
-KERNEL_BLOCK = 64 * BLOCK  # a kernel keeps no gradients: larger blocks cost no memory
 PILOT_REPLICATES = 256
 CHUNK_ELEMENTS = 2**19
 BACKENDS = ("auto", "torch", "numba", "cuda")
@@ -140,7 +139,7 @@ def observe(
         learn_seconds=learned - started,
         cold_s=cold,
         peak_bytes=peak_bytes(),
-        backend="torch" if kernel is None else "numba",
+        backend="torch" if kernel is None else "cuda" if trial.device.type == "cuda" else "numba",
         device=device,
         dtype=dtype,
         threads=threads,
@@ -176,7 +175,7 @@ def _all_blocks(
     axis = exact / norm if norm > 0 else np.zeros(len(pilot))
     scale = norm or float(np.linalg.norm(pilot)) or 1.0
     count, sums = Count(), empty(pilot, axis, scale)
-    step = BLOCK if kernel is None else KERNEL_BLOCK
+    step = BLOCK if kernel is None else kernel.at_once * kernel.chunk
     for start in range(0, replicates, step):
         here = range(start, min(start + step, replicates))
         if kernel is None:
@@ -213,6 +212,9 @@ def _check_backend(trial: Trial, backend: str) -> None:
 
     if backend not in BACKENDS:
         raise ValueError(f"backend {backend!r}: it is one of {', '.join(BACKENDS)}")
+    runs_on = {"numba": "cpu", "cuda": "cuda"}.get(backend, trial.device.type)
+    if trial.device.type != runs_on:
+        raise Mismatch(f"{backend} kernels run on device {runs_on}, not on {trial.device.type}")
     if backend in ("numba", "cuda") and (why := why_no_kernel(trial)):
         raise Mismatch(f"{trial.estimator.name} on {trial.problem.name} has no {backend} kernel: {why}")
 
@@ -220,12 +222,12 @@ def _check_backend(trial: Trial, backend: str) -> None:
 def _kernel(trial: Trial, state: State | None, backend: str) -> Kernel | None:
     """The kernel that measures the trial; None where torch does. Raises Mismatch where numba cannot compile it."""
     from bench.evaluate import Mismatch
-    from bench.kernels import kernel_for
+    from bench.kernels import kernel_for, wanted
 
-    if backend not in ("numba", "cuda"):
+    if not wanted(trial, backend):
         return None
     found = kernel_for(trial, state)
-    if found is None:
+    if found is None and backend != "auto":
         raise Mismatch(
             f"{trial.estimator.name} on {trial.problem.name}: numba does not compile {trial.problem.name}'s f"
         )
@@ -277,8 +279,8 @@ def measure(
     """Measure one estimator on one problem: bias, variance and time, each with its interval.
 
     replicates: number of gradients. seed: of the addressed noise; the same numbers come again for the same seed. point: one of the
-    problem's named points. backend: torch, or numba where both
-    have a kernel form; auto is torch. rounds: of timing; 0 does not time.
+    problem's named points. backend: torch, or numba (on a CUDA device cuda) where both have a kernel form; auto is torch, and on
+    a CUDA device a kernel where there is one. rounds: of timing; 0 does not time.
     Raises Mismatch, with the reason, where the pair cannot run, and MemberError where a gradient is not finite.
     """
     from bench.timing import time_together

@@ -56,7 +56,7 @@ def time_together(
 ) -> list[Timing]:
     """Time estimators of one problem (at one point) in the same rounds; each call takes at least `least` seconds.
 
-    backends: torch or numba for each pair, torch by default. Learning is not timed here, and the first call of each, which
+    backends: for each pair as in `measure`, torch by default. Learning is not timed here, and the first call of each, which
     compiles, is left out. A kernel's time has its sums in it, which it makes as it goes.
     """
     from bench.evaluate import learn, prepare
@@ -89,13 +89,13 @@ def _briefly(trial: Trial) -> Trial:
 def _estimates(trial: Trial, state: State | None, backend: str) -> tuple[Callable[[], object], int]:
     """A call that makes so many estimates, and how many."""
     from bench.evaluate import gradients
-    from bench.kernels import block_sums_by_kernel, kernel_for
-    from bench.measure import KERNEL_BLOCK, chunk_of
+    from bench.kernels import block_sums_by_kernel, kernel_for, wanted
+    from bench.measure import chunk_of
     from estimators.noise import TRIAL
 
-    if backend == "numba" and (kernel := kernel_for(trial, state, TRIAL)) is not None:
-        nothing = np.zeros(trial.dim)
-        return lambda: block_sums_by_kernel(kernel, nothing, nothing, 1.0, range(KERNEL_BLOCK)), KERNEL_BLOCK
+    if wanted(trial, backend) and (kernel := kernel_for(trial, state, TRIAL)) is not None:
+        nothing, estimates = np.zeros(trial.dim), kernel.at_once * kernel.chunk
+        return lambda: block_sums_by_kernel(kernel, nothing, nothing, 1.0, range(estimates)), estimates
     chunk = chunk_of(trial)
     return lambda: gradients(trial, range(chunk), state, phase=TRIAL), chunk
 

@@ -146,7 +146,7 @@ class Workshop:
         first = task.cells[0]
         pairs = [(self.estimator(cell), self.problem(cell)) for cell in task.cells]
         with pinned(self.threads):
-            backends = ["numba" if cell.backend == "numba" else "torch" for cell in task.cells]
+            backends = [cell.backend for cell in task.cells]
             timings = time_together(pairs, backends, rounds=task.rounds, dtype=first.dtype, device=first.device)
         found = [[t.seconds.tolist(), t.yardstick.tolist(), t.again.tolist()] for t in timings]
         return Answer("done", timings=found)

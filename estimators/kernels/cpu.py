@@ -112,6 +112,8 @@ class Kernel:
     tables: Tables
     key: int
     tag: int
+    chunk: int = CHUNK
+    at_once: int = AT_ONCE
 
     def compiles(self) -> bool:
         """Compile the sums, or load them; False where numba cannot compile the problem's f."""
