@@ -1,7 +1,8 @@
 """Forms by hand in jitted JAX, as a peer: XLA's CPU compiler, threefry keys, replicates on the last axis.
 
-`forms(trial)` gives `{"by hand": g, "vmap(grad)": g}` where a surrogate makes sense: `g(key, n)`, gradients `[P, n]`. Imported
-only where the extra `peers` is installed.
+`forms(trial)` gives `{"by hand": g, "vmap(grad)": g}`, the latter where there is a surrogate: `g(key, n)`, gradients `[P, n]` as a
+list of blocks of coordinates, which XLA fuses better apart in float64 and together in float32. Noise is held behind a barrier, or
+every consumer would draw it again. Imported only where the extra `peers` is installed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from jax.nn import sigmoid, softplus
 from bench.evaluate import Trial
 
 jax.config.update("jax_enable_x64", True)  # so that float64 is one; every array below says its dtype
-Form = Callable[[Any, int], Any]
+Form = Callable[[Any, int], list[Any]]
+held, stop = jax.lax.optimization_barrier, jax.lax.stop_gradient
 ROOT_TURN = math.sqrt(2 * math.pi)
 
 
@@ -33,15 +35,18 @@ def forms(trial: Trial) -> dict[str, Form]:
     return of[trial.problem.name](trial)
 
 
-def summed(form: Form, n: int, pilot: np.ndarray) -> Callable[[Any], Any]:
-    """`sums(key)`, compiled: four power sums of each coordinate of g - pilot, of n replicates."""
+def summed(form: Form, n: int, pilot: np.ndarray, joined: bool) -> Callable[[Any], Any]:
+    """`sums(key)`, compiled: four power sums of each coordinate of g - pilot, of n replicates; of all blocks joined, or of each."""
 
     @jax.jit
     def sums(key: Any) -> Any:
-        g = form(key, n)
-        d = g - jnp.asarray(pilot, g.dtype)[:, None]
-        d2 = d * d
-        return d.sum(1), d2.sum(1), (d2 * d).sum(1), (d2 * d2).sum(1)
+        blocks, at, found = form(key, n), 0, []
+        for g in [jnp.concatenate(blocks)] if joined else blocks:
+            d = g - jnp.asarray(pilot[at : at + len(g)], g.dtype)[:, None]
+            d2 = d * d
+            found.append((d.sum(1), d2.sum(1), (d2 * d).sum(1), (d2 * d2).sum(1)))
+            at += len(g)
+        return found
 
     return sums
 
@@ -65,26 +70,26 @@ def bernoulli_toy(trial: Trial) -> dict[str, Form]:
         return (x * theta - softplus(theta)).sum(-1)
 
     def sample(key: Any, *front: int) -> Any:
-        return (jax.random.bits(key, front, jnp.uint32) < cut).astype(real)
+        return (held(jax.random.bits(key, front, jnp.uint32)) < cut).astype(real)
 
-    def each(surrogate: Callable[..., Any], *draws: Any) -> Any:
+    def each(surrogate: Callable[..., Any], *draws: Any) -> list[Any]:
         """The gradient of every replicate's surrogate."""
-        return jax.vmap(jax.grad(surrogate), (None, *[-1] * len(draws)), -1)(theta, *draws)
+        return [jax.vmap(jax.grad(surrogate), (None, *[-1] * len(draws)), -1)(theta, *draws)]
 
-    def reinforce(key: Any, n: int) -> Any:
+    def reinforce(key: Any, n: int) -> list[Any]:
         x = sample(key, D, n)
-        return f(x) * (x - p)
+        return [f(x) * (x - p)]
 
-    def reinforce_by_grad(key: Any, n: int) -> Any:
+    def reinforce_by_grad(key: Any, n: int) -> list[Any]:
         return each(lambda theta, x: f(x, -1) * log_prob(x, theta), sample(key, D, n))
 
-    def rloo(key: Any, n: int) -> Any:
+    def rloo(key: Any, n: int) -> list[Any]:
         x = sample(key, K, D, n)
         fx = f(x)
         weight = (fx - fx.mean(0)) / (K - 1)
-        return (weight[:, None] * x).sum(0)  # the weights add up to nil, so that p falls out
+        return [(weight[:, None] * x).sum(0)]  # the weights add up to nil, so that p falls out
 
-    def rloo_by_grad(key: Any, n: int) -> Any:
+    def rloo_by_grad(key: Any, n: int) -> list[Any]:
         def surrogate(theta: Any, x: Any) -> Any:
             fx = f(x, -1)
             return ((fx - fx.mean()) * log_prob(x, theta)).sum() / (K - 1)
@@ -92,31 +97,31 @@ def bernoulli_toy(trial: Trial) -> dict[str, Form]:
         return each(surrogate, sample(key, K, D, n))
 
     def pair(key: Any, n: int) -> tuple[Any, Any]:
-        words = jax.random.bits(key, (D, n), jnp.uint32)
+        words = held(jax.random.bits(key, (D, n), jnp.uint32))
         return (last - words < cut).astype(real), (words < cut).astype(real)
 
-    def disarm(key: Any, n: int) -> Any:
+    def disarm(key: Any, n: int) -> list[Any]:
         b, b_tilde = pair(key, n)
-        return 0.5 * (f(b) - f(b_tilde)) * (b - b_tilde) * sigmoid(abs(theta))[:, None]
+        return [0.5 * (f(b) - f(b_tilde)) * (b - b_tilde) * sigmoid(abs(theta))[:, None]]
 
-    def disarm_by_grad(key: Any, n: int) -> Any:
+    def disarm_by_grad(key: Any, n: int) -> list[Any]:
         def surrogate(theta: Any, b: Any, b_tilde: Any) -> Any:
             weight = 0.5 * (f(b, -1) - f(b_tilde, -1)) * (b - b_tilde) * sigmoid(abs(theta))
-            return (jax.lax.stop_gradient(weight) * theta).sum()
+            return (stop(weight) * theta).sum()
 
         return each(surrogate, *pair(key, n))
 
     def logistic(key: Any, n: int) -> Any:
-        u = (jax.random.bits(key, (D, n), jnp.uint32).astype(real) + real.type(0.5)) * real.type(2.0**-32)
+        u = (held(jax.random.bits(key, (D, n), jnp.uint32)).astype(real) + real.type(0.5)) * real.type(2.0**-32)
         u = jnp.minimum(u, real.type(1 - np.finfo(real).eps / 2))
         return jnp.log(u) - jnp.log1p(-u)
 
-    def gumbel_softmax(key: Any, n: int) -> Any:
+    def gumbel_softmax(key: Any, n: int) -> list[Any]:
         tau = settings["temperature"]
         y = sigmoid((theta[:, None] - logistic(key, n)) / tau)
-        return (2 / (tau * D)) * y * (1 - y) * (y - target)
+        return [(2 / (tau * D)) * y * (1 - y) * (y - target)]
 
-    def gumbel_softmax_by_grad(key: Any, n: int) -> Any:
+    def gumbel_softmax_by_grad(key: Any, n: int) -> list[Any]:
         tau = settings["temperature"]
         return each(lambda theta, noise: f(sigmoid((theta - noise) / tau), -1), logistic(key, n))
 
@@ -139,39 +144,39 @@ def gaussian_cost(trial: Trial) -> dict[str, Form]:
 
     def each(surrogate: Callable[..., Any], draws: Any) -> Any:
         g = jax.vmap(jax.grad(surrogate), (None, -1), -1)(theta, draws)
-        return g.reshape(2 * D, -1)
+        return [g.reshape(2 * D, -1)]
 
     def normal(key: Any, n: int) -> Any:
-        return jax.random.normal(key, (D, n), real)
+        return held(jax.random.normal(key, (D, n), real))
 
-    def score(key: Any, n: int) -> Any:
+    def score(key: Any, n: int) -> list[Any]:
         eps = normal(key, n)
         fx = f(mu + sigma * eps)
-        return jnp.concatenate([fx * eps / sigma, fx * (eps * eps - 1)])
+        return [fx * eps / sigma, fx * (eps * eps - 1)]
 
-    def score_by_grad(key: Any, n: int) -> Any:
+    def score_by_grad(key: Any, n: int) -> list[Any]:
         def surrogate(theta: Any, x: Any) -> Any:
             z = (x - theta[0]) * jnp.exp(-theta[1])
             return f(x, -1) * (-0.5 * z * z - theta[1]).sum(-1)
 
         return each(surrogate, mu + sigma * normal(key, n))
 
-    def pathwise(key: Any, n: int) -> Any:
+    def pathwise(key: Any, n: int) -> list[Any]:
         moved = sigma * normal(key, n)
         df = 2 * (mu + moved - k)
-        return jnp.concatenate([df, df * moved])
+        return [df, df * moved]
 
-    def pathwise_by_grad(key: Any, n: int) -> Any:
+    def pathwise_by_grad(key: Any, n: int) -> list[Any]:
         return each(lambda theta, eps: f(theta[0] + jnp.exp(theta[1]) * eps, -1), normal(key, n))
 
-    def measure_valued(key: Any, n: int) -> Any:
+    def measure_valued(key: Any, n: int) -> list[Any]:
         """D = 1. A double-sided Maxwell is as long as a normal and a Rayleigh at right angles."""
         ours, theirs = jax.random.split(key)
-        eps, u = normal(ours, n), 1 - jax.random.uniform(theirs, (3, 1, n), real)
+        eps, u = normal(ours, n), 1 - held(jax.random.uniform(theirs, (3, 1, n), real))
         square = -2 * jnp.log(u[:2])
         W, M = sigma * jnp.sqrt(square[0]), sigma * jnp.copysign(jnp.sqrt(eps * eps + square[1]), eps)
         g_mu = (f(mu + W) - f(mu - W)) / (sigma * ROOT_TURN)
-        return jnp.concatenate([g_mu, (f(mu + M) - f(mu + u[2] * M))[None]])
+        return [g_mu, (f(mu + M) - f(mu + u[2] * M))[None]]
 
     return {
         "reinforce": {"by hand": score, "vmap(grad)": score_by_grad},
@@ -197,12 +202,12 @@ def linear_gaussian(trial: Trial) -> dict[str, Form]:
         return -0.5 * (prior * prior + likelihood * likelihood - own * own).sum(-1)
 
     def normal(key: Any, n: int) -> Any:
-        return jax.random.normal(key, (N, K, D, n), real)
+        return held(jax.random.normal(key, (N, K, D, n), real))
 
-    def whole(toward_mean: Any, toward_model: Any) -> Any:
+    def whole(toward_mean: Any, toward_model: Any) -> list[Any]:
         """`[N, D, n]` pulled back to A and b, and the model's `[D, n]` after it."""
         A_ = jnp.einsum("idn,ie->den", toward_mean, rows).reshape(D * D, -1)
-        return jnp.concatenate([A_, toward_mean.sum(0), toward_model])
+        return [A_, toward_mean.sum(0), toward_model]
 
     def answers(key: Any, n: int) -> tuple[Any, Any, Any, Any]:
         """eps, z `[N, K, D, n]`, log w and v `[N, K, n]`."""
@@ -221,43 +226,38 @@ def linear_gaussian(trial: Trial) -> dict[str, Form]:
         replaced = jnp.where(jnp.eye(K, dtype=bool).reshape(1, K, K, *[1] * (L.ndim - 2)), hat[:, :, None], L[:, None])
         return jax.scipy.special.logsumexp(replaced, 2)
 
-    def vimco(key: Any, n: int) -> Any:
+    def vimco(key: Any, n: int) -> list[Any]:
         eps, z, L, v = answers(key, n)
         weight = jax.scipy.special.logsumexp(L, 1, keepdims=True) - without(L) - v
         return whole((weight[:, :, None] * eps).sum(1) / sigma, toward_model(z, v))
 
-    def dreg(key: Any, n: int) -> Any:
+    def dreg(key: Any, n: int) -> list[Any]:
         eps, z, _, v = answers(key, n)
         slope = model[:, None] + rows[:, None, :, None] - 2 * z + eps / sigma
         return whole(((v * v)[:, :, None] * slope).sum(1), toward_model(z, v))
 
-    def flat(of: tuple[Any, Any]) -> Any:
-        return jnp.concatenate(of)
-
-    def vimco_by_grad(key: Any, n: int) -> Any:
+    def vimco_by_grad(key: Any, n: int) -> list[Any]:
         def surrogate(theta: Any, model: Any, eps: Any) -> Any:
             mean = rows @ theta[: D * D].reshape(D, D).T + theta[D * D :]
-            z = jax.lax.stop_gradient(mean[:, None] + sigma * eps)
+            z = stop(mean[:, None] + sigma * eps)
             L = log_w(z, mean, model)
-            held = jax.lax.stop_gradient(L)
-            bound = jax.scipy.special.logsumexp(held, 1, keepdims=True)
+            fixed = stop(L)
+            bound = jax.scipy.special.logsumexp(fixed, 1, keepdims=True)
             log_q = -0.5 * (((z - mean[:, None]) / sigma) ** 2).sum(-1)
-            return ((bound - without(held)) * log_q).sum() + jax.scipy.special.logsumexp(L, 1).sum()
+            return ((bound - without(fixed)) * log_q).sum() + jax.scipy.special.logsumexp(L, 1).sum()
 
         one = jax.grad(surrogate, (0, 1))
-        return jax.vmap(lambda eps: flat(one(theta, model, eps)), -1, -1)(normal(key, n))
+        return list(jax.vmap(lambda eps: one(theta, model, eps), -1, -1)(normal(key, n)))
 
-    def dreg_by_grad(key: Any, n: int) -> Any:
+    def dreg_by_grad(key: Any, n: int) -> list[Any]:
         def surrogate(theta: Any, model: Any, eps: Any) -> Any:
             mean = rows @ theta[: D * D].reshape(D, D).T + theta[D * D :]
-            held, z = jax.lax.stop_gradient(mean), mean[:, None] + sigma * eps
-            fixed = jax.lax.stop_gradient(model)
-            v = jax.lax.stop_gradient(jax.nn.softmax(log_w(z, held, fixed), 1))
-            toward_theta = (v * v * log_w(z, held, fixed)).sum()
-            return toward_theta + (v * log_w(jax.lax.stop_gradient(z), held, model)).sum()
+            fixed, there, z = stop(mean), stop(model), mean[:, None] + sigma * eps
+            v = stop(jax.nn.softmax(log_w(z, fixed, there), 1))
+            return (v * v * log_w(z, fixed, there)).sum() + (v * log_w(stop(z), fixed, model)).sum()
 
         one = jax.grad(surrogate, (0, 1))
-        return jax.vmap(lambda eps: flat(one(theta, model, eps)), -1, -1)(normal(key, n))
+        return list(jax.vmap(lambda eps: one(theta, model, eps), -1, -1)(normal(key, n)))
 
     return {
         "vimco": {"by hand": vimco, "vmap(grad)": vimco_by_grad},
@@ -276,7 +276,7 @@ def bayes_logreg(trial: Trial) -> dict[str, Form]:
     mu, sigma, log_sigma = theta[0, :, None], jnp.exp(theta[1])[:, None], theta[1, :, None]
 
     def normal(key: Any, n: int) -> Any:
-        return jax.random.normal(key, (D, n), real)
+        return held(jax.random.normal(key, (D, n), real))
 
     def integrand(x: Any, eps: Any) -> Any:
         """f - log q at x `[D, n]`."""
@@ -284,16 +284,16 @@ def bayes_logreg(trial: Trial) -> dict[str, Form]:
         likelihood = (y[:, None] * logits - softplus(logits)).sum(0)
         return likelihood + (0.5 * (eps * eps - x * x) + log_sigma).sum(0)
 
-    def score(key: Any, n: int) -> Any:
+    def score(key: Any, n: int) -> list[Any]:
         eps = normal(key, n)
         fx = integrand(mu + sigma * eps, eps)
-        return jnp.concatenate([fx * eps / sigma, fx * (eps * eps - 1)])
+        return [fx * eps / sigma, fx * (eps * eps - 1)]
 
-    def pathwise(key: Any, n: int) -> Any:
+    def pathwise(key: Any, n: int) -> list[Any]:
         eps = normal(key, n)
         x = mu + sigma * eps
         df = rows.T @ (y[:, None] - sigmoid(rows @ x)) - x + eps / sigma
-        return jnp.concatenate([df, df * (sigma * eps)])
+        return [df, df * (sigma * eps)]
 
     def log_q(x: Any, theta: Any) -> Any:
         z = (x - theta[0]) * jnp.exp(-theta[1])
@@ -305,15 +305,15 @@ def bayes_logreg(trial: Trial) -> dict[str, Form]:
 
     def each(surrogate: Callable[..., Any], draws: Any) -> Any:
         g = jax.vmap(jax.grad(surrogate), (None, -1), -1)(theta, draws)
-        return g.reshape(2 * D, -1)
+        return [g.reshape(2 * D, -1)]
 
-    def score_by_grad(key: Any, n: int) -> Any:
+    def score_by_grad(key: Any, n: int) -> list[Any]:
         def surrogate(here: Any, x: Any) -> Any:
             return (f(x) - log_q(x, theta)) * log_q(x, here)
 
         return each(surrogate, mu + sigma * normal(key, n))
 
-    def pathwise_by_grad(key: Any, n: int) -> Any:
+    def pathwise_by_grad(key: Any, n: int) -> list[Any]:
         def surrogate(here: Any, eps: Any) -> Any:
             x = here[0] + jnp.exp(here[1]) * eps
             return f(x) - log_q(x, theta)

@@ -11,6 +11,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from itertools import product
 
 if __name__ == "__main__":  # before JAX is imported
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
@@ -31,9 +32,9 @@ SIZES = (2**6, 2**8, 2**10, 2**12, 2**14)
 LEAST_SECONDS = 0.02
 
 
-def sums(p: Pair, form: str, n: int) -> Callable[[], object]:
+def sums(p: Pair, form: str, n: int, joined: bool = True) -> Callable[[], object]:
     """A call that sums n replicates by this form."""
-    found, key = jax_forms.summed(jax_forms.forms(p.trial)[form], n, p.centre[0]), jax.random.key(0)
+    found, key = jax_forms.summed(jax_forms.forms(p.trial)[form], n, p.centre[0], joined), jax.random.key(0)
     return lambda: jax.block_until_ready(found(key))
 
 
@@ -46,7 +47,7 @@ def test_jax_is_the_estimator(name: str) -> None:
     with pinned(1):
         wanted = gradients(p.trial, range(n)).numpy()
     for form in jax_forms.forms(p.trial).values():
-        found = np.asarray(form(jax.random.key(1), n)).T
+        found = np.concatenate(form(jax.random.key(1), n)).T
         for a, b in ((wanted @ v, found @ v), ((wanted**2).sum(1), (found**2).sum(1))):
             assert abs(a.mean() - b.mean()) < 5 * np.sqrt((a.var() + b.var()) / n)
 
@@ -60,10 +61,9 @@ def test_sums(benchmark: BenchmarkFixture, name: str) -> None:
 def fastest(p: Pair, form: str) -> tuple[Callable[[], object], int, float]:
     """The call and size of batch with the highest rate; and the seconds that its compilation took."""
     found = []
-    for n in SIZES:
-        if n * (p.words + p.trial.dim) > 2**22:
-            break
-        call = sums(p, form, n)
+    sizes = [n for n in SIZES if n * (p.words + p.trial.dim) <= 2**22]
+    for n, joined in product(sizes, (False, True)):
+        call = sums(p, form, n, joined)
         compiling = _seconds(call, 1)
         repeats = max(1, round(LEAST_SECONDS / max(_seconds(call, 1), 1e-9)))
         found.append((min(_seconds(call, repeats) for _ in range(3)) / (n * repeats), call, n, compiling))
