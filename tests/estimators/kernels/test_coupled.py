@@ -42,6 +42,18 @@ CASES: list[Case] = [
     (("antithetic_normal", {}), NORMALS, "narrow"),
     (("antithetic_normal", {"samples": 6}), ("gaussian_cost", {"dim": 3}), "wide"),
 ]
+ROWS, MIXTURE = ("sbn", {"hidden": 4, "data": 6, "batch": 3}), ("mixture", {"data": 5})
+DATA: list[Case] = [  # a bound, an encoder and a model; the rows of ROWS are drawn for each replicate
+    (("arms", {"samples": 3}), ROWS, "init"),
+    (("local_expectation", {"samples": 2}), ROWS, "init"),
+    (("local_expectation", {}), MIXTURE, "init"),
+    (("local_expectation", {"samples": 2}), ("alignment", {}), "mid"),
+    (("measure_valued_bernoulli", {}), ROWS, "init"),
+    (("moving_average_baseline", {"samples": 2}), MIXTURE, "init"),
+    (("optimal_baseline", {"samples": 2, "steps": 3}), MIXTURE, "init"),
+    (("optimal_baseline", {"steps": 3}), ROWS, "init"),
+    (("antithetic_normal", {}), ("linear_gaussian", {"dim": 3}), "mid"),
+]
 
 
 @pytest.mark.parametrize(("estimator", "problem", "point"), CASES, ids=label)
@@ -52,11 +64,18 @@ def test_kernel_is_the_torch_form(pair: Any, estimator: Any, problem: Any, point
     np.testing.assert_allclose(kernel.gradients(replicates), wanted, rtol=0, atol=1e-12 * np.abs(wanted).max())
 
 
+@pytest.mark.parametrize(("estimator", "problem", "point"), DATA, ids=label)
+def test_of_data_as_well(pair: Any, estimator: Any, problem: Any, point: str) -> None:
+    trial, kernel = pair(estimator, problem, point)
+    wanted = gradients(trial, range(250, 350), learn(trial)[0]).numpy()
+    np.testing.assert_allclose(kernel.gradients(range(250, 350)), wanted, rtol=0, atol=1e-12 * np.abs(wanted).max())
+
+
 SMALL: list[Case] = [
     (("arms", {"samples": 3}), ("bernoulli_toy", {"dim": 3}), "mid"),
     (("local_expectation", {}), ("bernoulli_toy", {"dim": 3}), "mid"),
     (("local_expectation", {}), ("quadratic", {"family": "categorical", "dim": 2}), "mid"),
-    (("measure_valued_bernoulli", {}), ("tiny_sbn", {}), "init"),
+    (("measure_valued_bernoulli", {}), ("bernoulli_toy", {"dim": 3}), "mid"),
     (("optimal_baseline", {"steps": 2}), ("bernoulli_toy", {"dim": 3}), "mid"),
     (("moving_average_baseline", {"steps": 2}), ("bernoulli_toy", {"dim": 3}), "mid"),
     (("antithetic_normal", {}), NORMALS, "narrow"),
