@@ -46,6 +46,8 @@ ESTIMATORS = Registry(
         "dreg": "estimators.importance_weighted:dreg",
         "stl": "estimators.importance_weighted:stl",
         "vimco": "estimators.importance_weighted:vimco",
+        "ovis": "estimators.ovis:ovis",
+        "ovis_mc": "estimators.ovis:ovis_mc",
         "wake_phi": "estimators.importance_weighted:wake_phi",
         "spsa": "estimators.spsa:spsa",
     }

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from problems.families.base import Family, Size
 
 PATHS = ["normal", "gamma"]
+HOME = "estimators.kernels.importance_weighted:"
 
 
 def draw(q: Family, noise: Tensor) -> Tensor:
@@ -33,6 +34,13 @@ def draw(q: Family, noise: Tensor) -> Tensor:
 def values(size: Size) -> list[Ask]:
     """f at the bound's samples."""
     return [Ask.SAMPLE] * size.samples
+
+
+def at_least_two(why: str, size: Size) -> list[Ask]:
+    """f at the bound's samples. Raises ValueError where it takes one only."""
+    if size.samples < 2:
+        raise ValueError(f"{why}: the bound must take 2 samples, not {size.samples}")
+    return values(size)
 
 
 def slopes(size: Size) -> list[Ask]:
@@ -53,7 +61,9 @@ def iwae_pathwise() -> Estimator:
         return q.path(x, across(weight, dfx) * dfx) - q.score(x, weight)
 
     claims = dict.fromkeys(["Elbo", "ImportanceWeighted", "Renyi"], "unbiased")
-    return Estimator("iwae_pathwise", slopes, draw, combine, PATHS, claims, source="arXiv:1509.00519")
+    return Estimator(
+        "iwae_pathwise", slopes, draw, combine, PATHS, claims, kernel=HOME + "iwae_pathwise", source="arXiv:1509.00519"
+    )
 
 
 def iwae_score() -> Estimator:
@@ -69,7 +79,9 @@ def iwae_score() -> Estimator:
         return q.score(x, log_mean_exp(fx) - v)
 
     claims = {"ImportanceWeighted": "unbiased"}
-    return Estimator("iwae_score", values, draw, combine, claims=claims, source="arXiv:1602.06725")
+    return Estimator(
+        "iwae_score", values, draw, combine, claims=claims, kernel=HOME + "iwae_score", source="arXiv:1602.06725"
+    )
 
 
 def dreg() -> Estimator:
@@ -85,7 +97,7 @@ def dreg() -> Estimator:
         return q.path(x, across(v**2, dfx) * dfx)
 
     claims = {"ImportanceWeighted": "unbiased"}
-    return Estimator("dreg", slopes, draw, combine, PATHS, claims, source="arXiv:1810.04152")
+    return Estimator("dreg", slopes, draw, combine, PATHS, claims, kernel=HOME + "dreg", source="arXiv:1810.04152")
 
 
 def one_sample(problem: Problem) -> bool:
@@ -108,7 +120,7 @@ def stl() -> Estimator:
 
     bound = Claim("biased", unless=one_sample, because="the bound of one sample is the ELBO")
     claims: dict[str, str | Claim] = {"Elbo": "unbiased", "ImportanceWeighted": bound}
-    return Estimator("stl", slopes, draw, combine, PATHS, claims, source="arXiv:1703.09194")
+    return Estimator("stl", slopes, draw, combine, PATHS, claims, kernel=HOME + "stl", source="arXiv:1703.09194")
 
 
 def vimco(mean: str = "geometric") -> Estimator:
@@ -121,11 +133,7 @@ def vimco(mean: str = "geometric") -> Estimator:
     without = without_geometric if mean == "geometric" else without_arithmetic
 
     def points(size: Size) -> list[Ask]:
-        if size.samples < 2:
-            raise ValueError(
-                f"vimco replaces a weight by a mean of the others: the bound must take 2 samples, not {size.samples}"
-            )
-        return values(size)
+        return at_least_two("vimco replaces a weight by a mean of the others", size)
 
     def combine(q: Family, x: Tensor, fx: Tensor) -> Tensor:
         """g = sum_k (L - L^(-k)) grad log q(x_k) - sum_k v_k grad log q(x_k), L = log 1/K sum_j w_j."""
@@ -133,7 +141,16 @@ def vimco(mean: str = "geometric") -> Estimator:
         return q.score(x, log_mean_exp(fx) - without(fx) - v)
 
     claims = {"ImportanceWeighted": "unbiased"}
-    return Estimator("vimco", points, draw, combine, claims=claims, settings={"mean": mean}, source="arXiv:1602.06725")
+    return Estimator(
+        "vimco",
+        points,
+        draw,
+        combine,
+        claims=claims,
+        kernel=HOME + "vimco",
+        settings={"mean": mean},
+        source="arXiv:1602.06725",
+    )
 
 
 def without_geometric(log_w: Tensor) -> Tensor:
@@ -170,5 +187,12 @@ def wake_phi(samples: int = 5) -> Estimator:
 
     claims = {"InclusiveKL": "consistent"}
     return Estimator(
-        "wake_phi", samples, draw, combine, claims=claims, settings={"samples": samples}, source="arXiv:1406.2751"
+        "wake_phi",
+        samples,
+        draw,
+        combine,
+        claims=claims,
+        kernel=HOME + "wake_phi",
+        settings={"samples": samples},
+        source="arXiv:1406.2751",
     )

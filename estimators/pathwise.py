@@ -73,6 +73,7 @@ def pathwise_total(samples: int = 1) -> Estimator:
         combine,
         FAMILIES,
         claims,
+        kernel="estimators.kernels.pathwise:pathwise_total",
         settings={"samples": samples},
         source="arXiv:1312.6114",
     )
