@@ -7,7 +7,6 @@ Box-Muller. A kernel that reads w words a replicate makes at most words / w repl
 from __future__ import annotations
 
 import math
-import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import numpy as np
 if TYPE_CHECKING:
     from bench.evaluate import Trial
 
-LANES, FILLS, ROUNDS = 256, 20_000, 15
+LANES, FILLS, ROUNDS, KEY = 256, 20_000, 15, np.uint64(0x5EED)
 FILLER = '''"""A buffer filled again and again, written by bench/ceilings.py."""
 
 import numpy as np
@@ -43,7 +42,7 @@ class Ceilings:
 
 
 def ceilings() -> Ceilings:
-    """Of this machine, medians of interleaved rounds."""
+    """Of this machine, of the fastest of interleaved rounds: what else runs only slows them."""
     kinds = [("words", "float64"), ("normals", "float64"), ("normals", "float32")]
     calls = [_filler(*kind) for kind in kinds]
     seconds: list[list[float]] = [[] for _ in kinds]
@@ -52,7 +51,7 @@ def ceilings() -> Ceilings:
             started = time.perf_counter()
             call()
             each.append(time.perf_counter() - started)
-    words, *normals = (LANES * FILLS / statistics.median(each) / 1e6 for each in seconds)
+    words, *normals = (LANES * FILLS / min(each) / 1e6 for each in seconds)
     return Ceilings(words, dict(zip(("float64", "float32"), normals, strict=True)))
 
 
@@ -67,8 +66,26 @@ def numbers_read(trial: Trial) -> int:
     return sum(math.prod(n.front) * math.prod(n.event or ()) * (rows if n.per_datum else 1) for n in noise)
 
 
+def filled_once(kind: str, dtype: str) -> np.ndarray:
+    """The buffer after one fill."""
+    out = _buffer(kind, dtype)
+    _filled(kind, dtype)(out, 1, KEY)
+    return out
+
+
 def _filler(kind: str, dtype: str) -> Callable[[], None]:
-    """A call that fills the buffer FILLS times; compiled, or from the disk cache."""
+    """A call that fills the buffer FILLS times, compiled."""
+    filled, out = _filled(kind, dtype), _buffer(kind, dtype)
+    filled(out, 1, KEY)
+    return lambda: filled(out, FILLS, KEY)
+
+
+def _buffer(kind: str, dtype: str) -> np.ndarray:
+    return np.empty(LANES, np.uint32 if kind == "words" else dtype)
+
+
+def _filled(kind: str, dtype: str) -> Callable[..., None]:
+    """`filled(out, fills, key)`, from the disk cache where it has been compiled before."""
     from estimators.kernels import cache, philox
     from estimators.kernels.backend import cpu
     from estimators.kernels.base import Here
@@ -80,8 +97,5 @@ def _filler(kind: str, dtype: str) -> Callable[[], None]:
         fill = words if kind == "words" else philox.normals(be, words, LANES)
         return {"fill": fill, "Here": Here, "L": LANES}
 
-    filled = cache.module(FILLER, repr(["ceiling", sources(), kind, dtype]), known).filled
-    out = np.empty(LANES, np.uint32 if kind == "words" else dtype)
-    key = np.uint64(0x5EED)
-    filled(out, 1, key)
-    return lambda: filled(out, FILLS, key)
+    made: Callable[..., None] = cache.module(FILLER, repr(["ceiling", sources(), kind, dtype]), known).filled
+    return made

@@ -550,16 +550,14 @@ def reference(
 @cli.command()
 @as_json
 def doctor(as_json: bool) -> None:
-    """This machine, the versions, and how steady its clock is."""
-    from bench.doctor import examine
+    """This machine, the versions, how steady its clock is, and how near the kernels come to the rate of their noise."""
+    from bench.doctor import examine, table
 
-    found = examine().as_dict()
+    found = examine()
     if as_json:
-        write_json(found)
-        return
-    for name, value in found.items():
-        shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
-        click.echo(f"{name.replace('_', ' ')}: {shown}")
+        write_json(found.as_dict())
+    else:
+        _print(table(found))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
