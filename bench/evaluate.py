@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +17,7 @@ from estimators.base import Ask, Estimator, asks, mismatch, noise_of, size_of
 from estimators.noise import LEARN, MEASURE, addressed, key_of, rows_without_replacement
 from problems.base import Problem
 from problems.calling import call, names
+from problems.families.base import Noise
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -127,7 +129,7 @@ def ask(trial: Trial, replicates: range, state: State | None, phase: int, count:
     theta = problem.site_parameters(problem.theta, data).detach()
     q = problem.bind(theta, data)
     noise = [
-        addressed(n, trial.key, phase, index, replicates, rows, trial.dtype).to(trial.device)
+        _addressed(trial, n, phase, index, replicates, rows)
         for index, n in enumerate(noise_of(estimator.noise, size, len(asked)))
     ]
     known: dict[str, Any] = {
@@ -162,8 +164,30 @@ def _rows(trial: Trial, replicates: range, phase: int) -> tuple[Any, Tensor | No
         return None, None
     if not problem.batch:
         return range(problem.rows), None
-    rows = rows_without_replacement(trial.key, phase, replicates, problem.rows, problem.batch)
+    wanted = (trial.key, phase, replicates, problem.rows, problem.batch)
+    if (there := _noise_maker(trial.device)) is not None:
+        rows = there.rows_without_replacement(*wanted, trial.device)
+        return rows, problem.data[rows]
+    rows = rows_without_replacement(*wanted)
     return rows, problem.data[rows.to(trial.device)]
+
+
+def _addressed(trial: Trial, noise: Noise, phase: int, index: int, replicates: range, rows: Any) -> Tensor:
+    """One array of noise on the trial's device."""
+    wanted = (noise, trial.key, phase, index, replicates, rows, trial.dtype)
+    if (there := _noise_maker(trial.device)) is not None:
+        made: Tensor = there.addressed(*wanted, trial.device)
+        return made
+    return addressed(*wanted).to(trial.device)
+
+
+def _noise_maker(device: torch.device) -> Any:
+    """What makes noise on this device; None where it is made on the CPU and copied."""
+    if device.type != "cuda":
+        return None
+    from estimators.kernels.cuda import why_unusable
+
+    return import_module("estimators.kernels.cuda_noise") if why_unusable() is None else None
 
 
 def _check_points(trial: Trial, x: Any, points: int, replicates: int, event: tuple[int, ...]) -> None:

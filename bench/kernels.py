@@ -191,6 +191,6 @@ def _unpacked(like: Sums, folded: np.ndarray, high: np.ndarray, top: np.ndarray,
         high=high,
         top=np.sort(candidates)[-TOP:],
         nonfinite=like.nonfinite + nonfinite,
-        zero=like.zero + int(zero[0]),
+        zero=int(zero[0]),
         scale=like.scale,
     )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from estimators.kernels import tally
+from estimators.kernels import philox, tally
 from estimators.kernels.backend import Backend, Function, plain
 from estimators.kernels.block import Block, Pair, Tables, block
 from estimators.kernels.cpu import CHUNK, identity
@@ -96,6 +96,7 @@ def backend(dtype: str = "float64") -> Backend:
     return Backend("cuda", np.float64, jit, bits, unbits)
 
 
+@cache
 def why_unusable() -> str | None:
     """Why no kernel can run here, in a sentence; None where it can."""
     if config.ENABLE_CUDASIM:
@@ -432,3 +433,45 @@ def kernel(
         raise ValueError(f"{estimator.name} on {problem.name}: {why}")
     cuda.select_device(device)
     return Kernel(pair, driver(pair), Tables(*map(cuda.to_device, tables)), key, phase << 30)
+
+
+@cache
+def noise_kernels() -> tuple[Any, Any]:
+    """What fills out with uniforms: for data that all replicates share `[F, Q, 4, B, E]`, for each one's own `[F, R, B, E, 2]`."""
+    philox_block = philox.philox(backend())
+    SCALE, FOUR = philox.UNIT, np.uint64(4)
+
+    def shared(out, first, data, tag, key):  # type: ignore[no-untyped-def]
+        F, Q, _, B, E = out.shape
+        for i in range(cuda.grid(1), F * Q * B * E, cuda.gridsize(1)):
+            e, b, j, f = i % E, i // E % B, i // (E * B) % Q, i // (E * B * Q)
+            w0, w1, w2, w3 = philox_block(
+                first + np.uint64(j), np.uint64(data[b]), np.uint64(e), tag + np.uint64(f), key
+            )
+            out[f, j, 0, b, e] = (np.float64(w0) + 0.5) * SCALE
+            out[f, j, 1, b, e] = (np.float64(w1) + 0.5) * SCALE
+            out[f, j, 2, b, e] = (np.float64(w2) + 0.5) * SCALE
+            out[f, j, 3, b, e] = (np.float64(w3) + 0.5) * SCALE
+
+    def own(out, first, data, tag, key):  # type: ignore[no-untyped-def]
+        F, N, B, E, _ = out.shape
+        for i in range(cuda.grid(1), F * N * B * E, cuda.gridsize(1)):
+            e, b, r, f = i % E, i // E % B, i // (E * B) % N, i // (E * B * N)
+            place = first + np.uint64(r)
+            w0, w1, w2, w3 = philox_block(place // FOUR, np.uint64(data[r, b]), np.uint64(e), tag + np.uint64(f), key)
+            low = place % FOUR < np.uint64(2)
+            out[f, r, b, e, 0] = (np.float64(w0 if low else w2) + 0.5) * SCALE
+            out[f, r, b, e, 1] = (np.float64(w1 if low else w3) + 0.5) * SCALE
+
+    return cuda.jit(shared), cuda.jit(own)
+
+
+def fill(out: Tensor, first: int, rows: Tensor, tag: int, key: int) -> None:
+    """Fill out with the uniforms of rows `[B]`, from replicate 4 first on, or of each replicate's own `[R, B]`, from first on."""
+    shared, own = noise_kernels()
+    run, words = (shared, LANES) if rows.ndim == 1 else (own, 2)
+    if out.is_cuda:
+        cuda.select_device(out.device.index or 0)
+    blocks = max(1, min(2**16, -(-out.numel() // (words * THREADS))))
+    there = (out, rows) if out.is_cuda else (out.numpy(), rows.numpy())
+    run[blocks, THREADS](there[0], np.uint64(first), there[1], np.uint64(tag), np.uint64(key))
