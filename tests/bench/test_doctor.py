@@ -22,6 +22,7 @@ from problems import PROBLEMS
 def brief(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """One kernel, one round of few fills, in a cache of its own."""
     monkeypatch.setenv(cache.VARIABLE, str(tmp_path))
+    monkeypatch.setattr(cache, "_loaded", {})
     monkeypatch.setattr(doctor, "KERNELS", (("reinforce", {}, "bernoulli_toy", {"dim": 6}),))
     monkeypatch.setattr(doctor, "WORDS_AT_ONCE", 1)
     monkeypatch.setattr(ceilings, "ROUNDS", 1)
