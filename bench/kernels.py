@@ -91,7 +91,7 @@ def why_no_cuda(trial: Trial) -> str | None:
 def why_no_kernel(trial: Trial) -> str | None:
     """What the pair lacks, in a sentence; None where nothing does (numba may still refuse to compile f)."""
     from estimators.kernels.families import FAMILIES
-    from estimators.kernels.tables import MOST_ENTRIES, form_of
+    from estimators.kernels.tables import MOST_ENTRIES, form_of, offers_hessian
 
     e, p = trial.estimator, trial.problem
     if e.kernel is None:
@@ -109,6 +109,8 @@ def why_no_kernel(trial: Trial) -> str | None:
     form = form_of(e)
     if form.families is not None and p.family_name not in form.families:
         return f"{e.name} has a kernel form for {' and '.join(form.families)} variables only"
+    if form.hessian and not offers_hessian(p):
+        return f"{p.name} gives its lanes no second derivatives, which {e.name} asks for"
     if trial.device.type not in ("cpu", "cuda"):
         return "kernels run on the CPU or on a CUDA device"
     if p.encode is not None and p.theta.numel() * p.site_parameters(p.theta).numel() > MOST_ENTRIES:

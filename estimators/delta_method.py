@@ -77,6 +77,7 @@ def delta_method(samples: int = 1, fresh: int = 25) -> Estimator:
         ["normal"],
         noise=[Noise("normal", (samples + fresh,))],
         settings={"samples": samples, "fresh": fresh},
+        kernel="estimators.kernels.delta_method:delta_method",
         source="arXiv:1206.6430",
     )
 
@@ -111,5 +112,6 @@ def delta_pathwise(samples: int = 1, fresh: int = 0) -> Estimator:
         ["normal"],
         noise=[Noise("normal", (samples + fresh,))],
         settings={"samples": samples, "fresh": fresh},
+        kernel="estimators.kernels.delta_method:delta_pathwise",
         source="arXiv:1705.07880",
     )

@@ -30,14 +30,13 @@ def network_lanes(V: int, H: int) -> Callable[[Kit], LaneModel]:
         R, L, S, exp, log, sigmoid, softplus = kit.real, kit.L, kit.S, kit.exp, kit.log, kit.sigmoid, kit.softplus
         ZERO, ONE = R(0), R(1)
         BIAS, TOP = H * V, H * V + V
-        WHOLE = H - H % TILE
+        START = (H - 1) % TILE + 1  # hidden bits before the first tile, one to four
         KEPT, WORK = V, V + 1  # rows of c.room
         PRODUCT = WORK + V
 
         @kit.jit
-        def four_by_four(z, x, c, i, j):  # type: ignore[no-untyped-def]
+        def four_by_four(z, x, W, i, j):  # type: ignore[no-untyped-def]
             """z_i += sum of four h_j W_ji, of four pixels."""
-            W = c.model
             at0 = j * V + i
             at1, at2, at3 = at0 + V, at0 + 2 * V, at0 + 3 * V
             a0, a1, a2, a3 = W[at0], W[at0 + 1], W[at0 + 2], W[at0 + 3]
@@ -54,21 +53,16 @@ def network_lanes(V: int, H: int) -> Callable[[Kit], LaneModel]:
         @kit.jit
         def logits(z, x, c):  # type: ignore[no-untyped-def]
             """z = h W + b."""
+            W = c.model
             for i in range(0, V, TILE):
-                for t in range(TILE):
+                for t in range(i, i + TILE):
                     for l in range(L):
-                        z[i + t, l] = c.model[BIAS + i + t]
-                for j in range(0, WHOLE, TILE):
-                    four_by_four(z, x, c, i, j)
-                for j in range(WHOLE, H):
-                    w0, w1 = c.model[j * V + i], c.model[j * V + i + 1]
-                    w2, w3 = c.model[j * V + i + 2], c.model[j * V + i + 3]
-                    for l in range(L):
-                        h = x[j, l]
-                        z[i, l] += h * w0
-                        z[i + 1, l] += h * w1
-                        z[i + 2, l] += h * w2
-                        z[i + 3, l] += h * w3
+                        u = W[BIAS + t]
+                        for j in range(START):
+                            u += x[j, l] * W[j * V + t]
+                        z[t, l] = u
+                for j in range(START, H, TILE):
+                    four_by_four(z, x, W, i, j)
 
         @kit.jit
         def prior(out, x, c):  # type: ignore[no-untyped-def]

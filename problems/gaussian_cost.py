@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from problems.base import Point, Problem
 from problems.families.normal import Normal
+from problems.lanes import LaneModel
 from problems.settings import at_least, one_of
+
+if TYPE_CHECKING:
+    from problems.lanes import Kit
 
 COSTS = ("square", "exp", "cos")
 
@@ -67,6 +71,7 @@ def gaussian_cost(cost: str = "square", k: float = 2.0, dim: int = 1) -> Problem
         degree=2 if cost == "square" else None,
         exact=exact,
         scalar_f=scalar_cost(cost, k, dim),
+        lanes=lane_cost(cost, float(k), dim),
         points=points,
         settings=settings,
         source="Mohamed et al. 2020, arXiv:1906.10652, section 3",
@@ -95,3 +100,62 @@ def scalar_cost(cost: str, k: float, dim: int) -> Callable[[Sequence[float]], fl
         return total
 
     return {"square": square, "exp": exp, "cos": cos}[cost]
+
+
+def lane_cost(cost: str, k: float, dim: int) -> Callable[[Kit], LaneModel]:
+    """f over lanes: the sum of c(x_d), with c' and c'' by hand."""
+
+    def lanes(kit: Kit) -> LaneModel:
+        R, L, exp_, sincos = kit.real, kit.L, kit.exp, kit.sincos_turns
+        ZERO, TWO, K, TWO_K, KK, TURNS = R(0), R(2), R(k), R(2 * k), R(k * k), R(k / (2 * math.pi))
+
+        @kit.jit
+        def square(x):  # type: ignore[no-untyped-def]
+            y = x - K
+            return y * y, TWO * y, TWO
+
+        @kit.jit
+        def exp(x):  # type: ignore[no-untyped-def]
+            y = exp_(-K * x * x)
+            return y, -TWO_K * x * y, (TWO_K * x * x * TWO_K - TWO_K) * y
+
+        @kit.jit
+        def cos(x):  # type: ignore[no-untyped-def]
+            s, y = sincos(TURNS * x)
+            return y, -K * s, -KK * y
+
+        c_and_slopes = square if cost == "square" else exp if cost == "exp" else cos
+
+        @kit.jit
+        def f(out, x, c):  # type: ignore[no-untyped-def]
+            out[:] = ZERO
+            for d in range(dim):
+                for l in range(L):
+                    out[l] += c_and_slopes(x[d, l])[0]
+
+        @kit.jit
+        def df(out, x, c):  # type: ignore[no-untyped-def]
+            for d in range(dim):
+                for l in range(L):
+                    out[d, l] = c_and_slopes(x[d, l])[1]
+
+        @kit.jit
+        def moved(out, x, d, v, c):  # type: ignore[no-untyped-def]
+            """The cost of the point begun at, that of x_d taken off and that of v put to it."""
+            for l in range(L):
+                out[l] = c.room[0, l] + (c_and_slopes(v[l])[0] - c_and_slopes(x[d, l])[0])
+
+        @kit.jit
+        def begin(x, c):  # type: ignore[no-untyped-def]
+            f(c.room[0], x, c)
+
+        @kit.jit
+        def hessian(h, x, c):  # type: ignore[no-untyped-def]
+            h[: dim * dim] = ZERO
+            for d in range(dim):
+                for l in range(L):
+                    h[d * dim + d, l] = c_and_slopes(x[d, l])[2]
+
+        return LaneModel(f, df, begin=begin, moved=moved, rooms=1, hessian=hessian)
+
+    return lanes

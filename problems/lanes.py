@@ -23,7 +23,8 @@ class Kit:
     """What a lane model is made with.
 
     jit: decorator of every function that others call. real: numpy.float64 or numpy.float32. L: lanes. S: 1 where lanes have rows
-    of data of their own, else 0. exp, log, sigmoid, softplus: of one number, which a compiler vectorises.
+    of data of their own, else 0. exp, log, sigmoid, softplus: of one number, which a compiler vectorises; sincos_turns(u): the
+    sine and the cosine of 2 pi u.
     """
 
     jit: Callable[[Function], Function]
@@ -34,6 +35,7 @@ class Kit:
     log: Function
     sigmoid: Function
     softplus: Function
+    sincos_turns: Function
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +45,9 @@ class LaneModel:
     f(out `[L]`, x, c): f of one datum. df(out `[*event, L]`, x, c): its gradient in x.
     credit(m `[M, L]`, x, w `[L]`, c): m += w times the gradient of f in the model; needed where the problem has a model.
     begin(x, c), then moved(out `[L]`, x, d, v `[L]`, c): f with site d of x put to v, without changing x.
-    table: the constants that c.table holds. rooms: rows of c.room that it works in.
+    hessian(h `[D D, L]`, x, c): h = the matrix of second derivatives of f, row by row; where it is offered. A begun point is lost.
+    table: the constants that c.table holds. rooms: rows of c.room that it works in. widest: lanes of a block beyond which its
+    work leaves the CPU's nearest cache.
     """
 
     f: Function
@@ -53,3 +57,5 @@ class LaneModel:
     moved: Function | None = None
     table: np.ndarray | None = None
     rooms: int = 0
+    hessian: Function | None = None
+    widest: int = 1024

@@ -64,6 +64,7 @@ class FamilyLanes:
 
     sample(x, e, tag, c): a draw, its noise kept in e where the family keeps it. score(g, x, w, c): g += w grad log q(x).
     path(g, x, v, c): g += (dx/dtheta)' v. log_prob(out, x, c): log q(x). slope(v, x, c): v -= d log q(x) / dx.
+    curve(h `[D D, L]`, x, c): h -= d^2 log q(x) / dx^2.
     """
 
     sample: Function
@@ -71,6 +72,7 @@ class FamilyLanes:
     log_prob: Function
     slope: Function | None = None
     path: Function | None = None
+    curve: Function | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +83,7 @@ class Lanes:
     gradient in x. begin(x, c), moved(out, x, d, v `[L]`, c): the integrand with site d of x put to v, begun at x, which stays.
     credit(x, w, c): c.moved += w times the gradient of the model at x; to be called for every point that counts in the
     objective's value, with its weight there. words(out, event, tag, c), normals(out, event, tag, c): noise of one event index.
-    L: lanes. S: lane stride of c.par, c.row and c.datum.
+    L: lanes. S: lane stride of c.par, c.row and c.datum. hessian(h `[D D, L]`, x, c): of the integrand, where the problem gives one.
     """
 
     be: Backend
@@ -95,6 +97,7 @@ class Lanes:
     shape: Shape
     L: int
     S: int
+    hessian: Function | None = None
 
     @property
     def D(self) -> int:
@@ -110,7 +113,7 @@ class Form:
     """An estimator in lanes.
 
     points: points kept, x `[points, *event, L]`, e likewise. rows: rows `[rows, L]` of numbers of its own, in r.
-    gradient: it asks for the gradient of f. families: those it is written for; None: any.
+    gradient, hessian: it asks for the gradient of f, for its second derivatives. families: those it is written for; None: any.
     build(lanes) -> estimate(g, x, e, r, c), which fills g and credits the model.
     state: what of the learned state it reads, `state -> [n]`; None where it learns nothing, or nothing that it was given.
     """
@@ -121,6 +124,7 @@ class Form:
     gradient: bool = False
     families: tuple[str, ...] | None = None
     state: Callable[[Mapping[str, Tensor]], np.ndarray] | None = None
+    hessian: bool = False
 
     def sizes(self, shape: Shape) -> tuple[int, int]:
         """points, rows."""

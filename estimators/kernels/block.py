@@ -18,7 +18,7 @@ from estimators.kernels import philox
 from estimators.kernels.backend import Backend, Function
 from estimators.kernels.base import Form, Here, Lanes, Shape
 from estimators.kernels.families import FAMILIES
-from estimators.kernels.lift import integrand, model_of
+from estimators.kernels.lift import integrand, looked_at, model_of
 from estimators.noise import ROWS_INDEX
 
 if TYPE_CHECKING:
@@ -100,7 +100,8 @@ class Pair:
         """Lanes of a block on the CPU: 256, or fewer where the block's numbers would leave its caches."""
         points, _ = self.form.sizes(self.shape)
         each = self.P + points * self.sites
-        return next((L for L in (256, 128) if L * each <= WORKING_SET), 64)
+        widest = 256 if self.lanes is None else looked_at(self.lanes).widest
+        return next((L for L in (256, 128) if L <= widest and L * each <= WORKING_SET), 64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +128,7 @@ def block(pair: Pair, be: Backend, L: int) -> Block:
     assert f.begin is not None
     assert f.moved is not None
     credit = credited(be, own.credit, pair.model > 0)
-    estimate = form.build(Lanes(be, q, f.f, f.df, f.begin, f.moved, credit, words, shape, L, S))
+    estimate = form.build(Lanes(be, q, f.f, f.df, f.begin, f.moved, credit, words, shape, L, S, f.hessian))
     points, rows = form.sizes(shape)
     site_lanes = L if S else 1
     own_rows = pair.N > 0 and S == 1

@@ -203,7 +203,14 @@ def normal(be: Backend, words: Function, shape: Shape, L: int, S: int) -> Family
                 inverse = c.par[INVERSE, d, S * l]
                 v[d, l] += (x[d, l] - c.par[MU, d, S * l]) * inverse * inverse
 
-    return FamilyLanes(sample, score, log_prob, slope, path)
+    @be.jit
+    def curve(h, x, c):  # type: ignore[no-untyped-def]
+        for d in range(D):
+            for l in range(L):
+                inverse = c.par[INVERSE, d, S * l]
+                h[d * D + d, l] += inverse * inverse
+
+    return FamilyLanes(sample, score, log_prob, slope, path, curve)
 
 
 FAMILIES = {

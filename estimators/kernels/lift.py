@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from estimators.kernels import vmath
-from estimators.kernels.backend import Backend, Function
+from estimators.kernels.backend import Backend, Function, plain
 from estimators.kernels.base import FamilyLanes, Shape
 from problems.lanes import Kit, LaneModel
 
@@ -45,7 +45,22 @@ def model_of(
 
 def kit(be: Backend, L: int, S: int) -> Kit:
     """What lane models are made with."""
-    return Kit(be.jit, be.real, L, S, vmath.exp(be), vmath.log(be), vmath.sigmoid(be), vmath.softplus(be))
+    return Kit(
+        be.jit,
+        be.real,
+        L,
+        S,
+        vmath.exp(be),
+        vmath.log(be),
+        vmath.sigmoid(be),
+        vmath.softplus(be),
+        vmath.sincos_turns(be),
+    )
+
+
+def looked_at(lanes: Callable[[Kit], LaneModel]) -> LaneModel:
+    """A lane model that nothing is run with."""
+    return lanes(kit(plain(), 4, 0))
 
 
 def integrand(be: Backend, model: LaneModel, q: FamilyLanes, ratio: bool, shape: Shape, L: int, S: int) -> LaneModel:
@@ -86,7 +101,22 @@ def integrand(be: Backend, model: LaneModel, q: FamilyLanes, ratio: bool, shape:
         for l in range(L):
             out[l] -= log_q[l]
 
-    return replace(model, f=f_less, df=df_less, begin=begin_both, moved=moved_less, rooms=rooms + 1)
+    hessian = None if model.hessian is None else curved(be, model.hessian, q)
+    return replace(model, f=f_less, df=df_less, begin=begin_both, moved=moved_less, rooms=rooms + 1, hessian=hessian)
+
+
+def curved(be: Backend, hessian: Function, q: FamilyLanes) -> Function:
+    """Second derivatives of f - log q."""
+    curve = q.curve
+    if curve is None:
+        return hessian
+
+    @be.jit
+    def hessian_less(h, x, c):  # type: ignore[no-untyped-def]
+        hessian(h, x, c)
+        curve(h, x, c)
+
+    return hessian_less
 
 
 def evaluated_again(be: Backend, f: Function, shape: Shape, L: int) -> tuple[Function, Function]:

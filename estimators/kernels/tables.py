@@ -11,6 +11,7 @@ import numpy as np
 from estimators.base import size_of
 from estimators.kernels.block import Pair, Tables
 from estimators.kernels.families import FAMILIES
+from estimators.kernels.lift import looked_at
 
 if TYPE_CHECKING:
     import torch
@@ -87,11 +88,13 @@ def table(problem: Problem) -> np.ndarray:
     """The constants of the problem's lane model."""
     if problem.lanes is None:
         return np.zeros((1, 1))
-    from estimators.kernels.backend import plain
-    from estimators.kernels.lift import kit
-
-    found = problem.lanes(kit(plain(), 4, 0)).table
+    found = looked_at(problem.lanes).table
     return np.zeros((1, 1)) if found is None else found
+
+
+def offers_hessian(problem: Problem) -> bool:
+    """The problem's lane model gives second derivatives."""
+    return problem.lanes is not None and looked_at(problem.lanes).hessian is not None
 
 
 def jacobian(problem: Problem, site: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
