@@ -101,7 +101,8 @@ class Pair:
         points, _ = self.form.sizes(self.shape)
         each = self.P + points * self.sites
         widest = 256 if self.lanes is None else looked_at(self.lanes).widest
-        return next((L for L in (256, 128) if L <= widest and L * each <= WORKING_SET), 64)
+        most = min(widest, WORKING_SET // each)
+        return next((L for L in (256, 128) if L <= most), 64)
 
 
 @dataclass(frozen=True, eq=False)
