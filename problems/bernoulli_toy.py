@@ -8,6 +8,7 @@ import torch
 
 from problems.base import Point, Problem
 from problems.families.bernoulli import Bernoulli
+from problems.lanes import Kit, LaneModel
 from problems.settings import at_least, one_of
 
 
@@ -31,6 +32,9 @@ def bernoulli_toy(dim: int = 6, target: float = 0.45, form: str = "mean") -> Pro
             total += (x[d] - target) ** 2
         return scale * total
 
+    def lanes(kit: Kit) -> LaneModel:
+        return squares(kit, dim, target, scale)
+
     def exact(problem: Problem) -> torch.Tensor:
         p = 1 / (1 + torch.exp(-problem.theta))
         return scale * p * (1 - p) * ((1 - target) ** 2 - target**2)
@@ -51,7 +55,45 @@ def bernoulli_toy(dim: int = 6, target: float = 0.45, form: str = "mean") -> Pro
         degree=2,
         exact=exact,
         scalar_f=scalar_f,
+        lanes=lanes,
         points=points,
         settings={"dim": dim, "target": float(target), "form": form},
         source="Tucker et al. 2017, arXiv:1703.07370",
     )
+
+
+def squares(kit: Kit, dim: int, target: float, scale: float) -> LaneModel:
+    """scale sum_d (x_d - t)^2 over lanes; with one bit changed, one term is."""
+    L, t, s, two_s, zero = kit.L, kit.real(target), kit.real(scale), kit.real(2 * scale), kit.real(0)
+    T = max(n for n in range(1, 9) if dim % n == 0)  # terms added at once, between a load and a store of the sum
+
+    @kit.jit
+    def f(out, x, c):  # type: ignore[no-untyped-def]
+        out[:] = zero
+        for tile in range(dim // T):
+            for l in range(L):
+                total = out[l]
+                for d in range(T):
+                    y = x[tile * T + d, l] - t
+                    total += y * y
+                out[l] = total
+        for l in range(L):
+            out[l] = s * out[l]
+
+    @kit.jit
+    def df(out, x, c):  # type: ignore[no-untyped-def]
+        for d in range(dim):
+            for l in range(L):
+                out[d, l] = two_s * (x[d, l] - t)
+
+    @kit.jit
+    def begin(x, c):  # type: ignore[no-untyped-def]
+        f(c.room[0], x, c)
+
+    @kit.jit
+    def moved(out, x, d, v, c):  # type: ignore[no-untyped-def]
+        for l in range(L):
+            old, new = x[d, l] - t, v[l] - t
+            out[l] = c.room[0, l] + s * (new * new - old * old)
+
+    return LaneModel(f, df, begin=begin, moved=moved, rooms=1)

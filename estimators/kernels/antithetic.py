@@ -20,15 +20,16 @@ def pair(at: Lanes) -> Function:
     1 - u is the uniform of the word's complement.
     """
     LAST = np.uint64(0xFFFFFFFF)
-    D, L, R, words, cut = at.D, at.L, at.be.real, at.words, cut_of(at.be, at.S)
+    D, L, S, R, words, cut = at.D, at.L, at.S, at.be.real, at.words, cut_of(at.be, at.S)
     ZERO, ONE = R(0), R(1)
 
     @at.be.jit
     def pair(b, b_tilde, tag, c):  # type: ignore[no-untyped-def]
         for d in range(D):
             words(c.buf, d, tag, c)
+            shared = cut(c.par, d, 0)
             for l in range(L):
-                word, below = np.uint64(c.buf[l]), cut(c.par, d, l)
+                word, below = np.uint64(c.buf[l]), cut(c.par, d, l) if S else shared
                 b[d, l] = ONE if LAST - word < below else ZERO
                 b_tilde[d, l] = ONE if word < below else ZERO
 

@@ -19,6 +19,8 @@ UNSIGNED = {"float64": np.uint64, "float32": np.uint32}
 class Backend:
     """jit makes a function callable from other lane functions; bits and unbits reinterpret a real as an unsigned, and back.
 
+    reordering: the same for sums over lanes, which may be added in any order and are void unless all numbers are finite.
+
     real: type of the lanes' numbers, numpy.float64 or numpy.float32. Constants of lane functions are made with it: a product with
     a Python float would be a float64.
     """
@@ -28,6 +30,11 @@ class Backend:
     jit: Callable[[Function], Function]
     bits: Function
     unbits: Function
+    reordering: Callable[[Function], Function] | None = None
+
+    @property
+    def sum_jit(self) -> Callable[[Function], Function]:
+        return self.reordering or self.jit
 
     @property
     def single(self) -> bool:
@@ -72,4 +79,5 @@ def cpu(dtype: str = "float64", contract: bool = True) -> Backend:
     # error_model: Python's raises on division by zero, and a loop that may raise is not vectorised. forceinline, and not
     # inline="always", which would take the caller's flags.
     jit = njit(error_model="numpy", fastmath=set(FAST) if contract else False, forceinline=True)
-    return Backend("cpu", getattr(np, dtype), jit, bits, unbits)
+    sum_jit = njit(error_model="numpy", fastmath={*FAST, "reassoc", "nnan"}, forceinline=True) if contract else None
+    return Backend("cpu", getattr(np, dtype), jit, bits, unbits, sum_jit)

@@ -63,12 +63,14 @@ class FamilyLanes:
     """A family's lane functions; None is not offered.
 
     sample(x, e, tag, c): a draw, its noise kept in e where the family keeps it. score(g, x, w, c): g += w grad log q(x).
+    scores(g, x, w, c): g = sum_k w_k grad log q(x_k), K of them, made by `scores(K)`.
     path(g, x, v, c): g += (dx/dtheta)' v. log_prob(out, x, c): log q(x). slope(v, x, c): v -= d log q(x) / dx.
     curve(h `[D D, L]`, x, c): h -= d^2 log q(x) / dx^2.
     """
 
     sample: Function
     score: Function
+    scores: Callable[[int], Function]
     log_prob: Function
     slope: Function | None = None
     path: Function | None = None
@@ -83,7 +85,7 @@ class Lanes:
     gradient in x. begin(x, c), moved(out, x, d, v `[L]`, c): the integrand with site d of x put to v, begun at x, which stays.
     credit(x, w, c): c.moved += w times the gradient of the model at x; to be called for every point that counts in the
     objective's value, with its weight there. words(out, event, tag, c), normals(out, event, tag, c): noise of one event index.
-    L: lanes. S: lane stride of c.par, c.row and c.datum. hessian(h `[D D, L]`, x, c): of the integrand, where the problem gives one.
+    L: lanes. S: lane stride of c.par, c.row and c.datum. hessian(h `[D D, L]`, x, c): of the integrand, where it is offered.
     """
 
     be: Backend

@@ -55,12 +55,12 @@ def sums(added, high, top, whole, blocks, pilot, axis, along, floor, T, first, t
     x, e, r, z, room = np.empty(X, REAL), np.empty(E, REAL), np.empty(R, REAL), np.empty(Z, COMPLEX), np.empty(ROOM, REAL)
     site, par, row, jac = np.empty(SITE, REAL), np.empty(PAR, REAL), np.empty(ROW, REAL), np.empty(JAC, REAL)
     datum, chosen, buf = np.empty(DATUM, np.uint64), np.empty(CHOSEN, np.uint64), np.empty(BUF, np.uint32)
-    g, lane, space = np.empty((P, L), REAL), np.empty((4, L), REAL), np.empty((4, 16), REAL)
+    g, lane = np.empty((P, L), REAL), np.empty((4, L), REAL)
     for c in range(len(added)):
         for b in range(blocks):
             start = first + np.uint64((c * blocks + b) * (L // 4))
             gradient(g, site, x, e, r, z, room, par, row, datum, jac, buf, chosen, T, start, tag, key)
-            if not take(added[c], high[c], top[c], lane, space, g, pilot, axis, along, floor):
+            if not take(added[c], high[c], top[c], lane, g, pilot, axis, along, floor):
                 whole[c] = 0
                 break
 '''

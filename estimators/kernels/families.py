@@ -65,14 +65,27 @@ def bernoulli(be: Backend, words: Function, shape: Shape, L: int, S: int) -> Fam
     def sample(x, e, tag, c):  # type: ignore[no-untyped-def]
         for d in range(D):
             words(c.buf, d, tag, c)
+            shared = cut(c.par, d, 0)
             for l in range(L):
-                x[d, l] = ONE if np.uint64(c.buf[l]) < cut(c.par, d, l) else ZERO
+                x[d, l] = ONE if np.uint64(c.buf[l]) < (cut(c.par, d, l) if S else shared) else ZERO
 
     @be.jit
     def score(g, x, w, c):  # type: ignore[no-untyped-def]
         for d in range(D):
             for l in range(L):
                 g[d, l] += w[l] * (x[d, l] - c.par[P, d, S * l])
+
+    def scores(K: int) -> Function:
+        @be.jit
+        def scores(g, x, w, c):  # type: ignore[no-untyped-def]
+            for d in range(D):
+                for l in range(L):
+                    total, p = ZERO, c.par[P, d, S * l]
+                    for k in range(K):
+                        total += w[k, l] * (x[k, d, l] - p)
+                    g[d, l] = total
+
+        return scores
 
     @be.jit
     def log_prob(out, x, c):  # type: ignore[no-untyped-def]
@@ -87,7 +100,7 @@ def bernoulli(be: Backend, words: Function, shape: Shape, L: int, S: int) -> Fam
             for l in range(L):
                 v[d, l] -= c.par[LOGIT, d, S * l]
 
-    return FamilyLanes(sample, score, log_prob, slope)
+    return FamilyLanes(sample, score, scores, log_prob, slope)
 
 
 def categorical_parameters(theta: Tensor) -> np.ndarray:
@@ -135,6 +148,19 @@ def categorical(be: Backend, words: Function, shape: Shape, L: int, S: int) -> F
                 for l in range(L):
                     g[d * C + i, l] += w[l] * (x[d, i, l] - c.par[PROBABILITY, d, i, S * l])
 
+    def scores(K: int) -> Function:
+        @be.jit
+        def scores(g, x, w, c):  # type: ignore[no-untyped-def]
+            for d in range(D):
+                for i in range(C):
+                    for l in range(L):
+                        total, p = ZERO, c.par[PROBABILITY, d, i, S * l]
+                        for k in range(K):
+                            total += w[k, l] * (x[k, d, i, l] - p)
+                        g[d * C + i, l] = total
+
+        return scores
+
     @be.jit
     def log_prob(out, x, c):  # type: ignore[no-untyped-def]
         out[:] = ZERO
@@ -150,7 +176,7 @@ def categorical(be: Backend, words: Function, shape: Shape, L: int, S: int) -> F
                 for l in range(L):
                     v[d, i, l] -= c.par[LOG_P, d, i, S * l]
 
-    return FamilyLanes(sample, score, log_prob, slope)
+    return FamilyLanes(sample, score, scores, log_prob, slope)
 
 
 def normal_parameters(theta: Tensor) -> np.ndarray:
@@ -181,6 +207,21 @@ def normal(be: Backend, words: Function, shape: Shape, L: int, S: int) -> Family
                 g[d, l] += w[l] * (eps * inverse)
                 g[D + d, l] += w[l] * (eps * eps - ONE)
 
+    def scores(K: int) -> Function:
+        @be.jit
+        def scores(g, x, w, c):  # type: ignore[no-untyped-def]
+            for d in range(D):
+                for l in range(L):
+                    total, spread, inverse = ZERO, ZERO, c.par[INVERSE, d, S * l]
+                    for k in range(K):
+                        eps = (x[k, d, l] - c.par[MU, d, S * l]) * inverse
+                        total += w[k, l] * eps
+                        spread += w[k, l] * (eps * eps - ONE)
+                    g[d, l] = total * inverse
+                    g[D + d, l] = spread
+
+        return scores
+
     @be.jit
     def path(g, x, v, c):  # type: ignore[no-untyped-def]
         for d in range(D):
@@ -210,7 +251,7 @@ def normal(be: Backend, words: Function, shape: Shape, L: int, S: int) -> Family
                 inverse = c.par[INVERSE, d, S * l]
                 h[d * D + d, l] += inverse * inverse
 
-    return FamilyLanes(sample, score, log_prob, slope, path, curve)
+    return FamilyLanes(sample, score, scores, log_prob, slope, path, curve)
 
 
 FAMILIES = {

@@ -43,14 +43,14 @@ def tile_of(P: int) -> int:
 
 
 def tally(be: Backend, P: int, L: int) -> Function:
-    """`tally(sums, high, top, lane, room, g, pilot, axis, along, floor)`: takes in one block's gradients g `[P, L]`.
+    """`tally(sums, high, top, lane, g, pilot, axis, along, floor)`: takes in one block's gradients g `[P, L]`.
 
-    False, and nothing taken in, where one of them is not finite. pilot: `[P + 1]`, its last entry the unit of length, a power of
-    two, in which float32 sums are taken (float64: 1). lane: `[4, L]` and room: `[4, 16]`, to work in. along: pilot . axis, floor:
+    False, and the sums void, where one of them is not finite. pilot: `[P + 1]`, its last entry the unit of length, a power of
+    two, in which float32 sums are taken (float64: 1). lane: `[4, L]`, to work in. along: pilot . axis, floor:
     the length below which a gradient is zero, both in units. Sums of a block are in the lanes' precision, over blocks in float64.
     """
-    T, Q, R = tile_of(P), L // 4, be.real
-    root = vmath.inverse_root(be)
+    T, R = tile_of(P), be.real
+    root, bits, unbits = vmath.inverse_root(be), be.bits, be.unbits
     ZERO, ONE, MOST, LEAST = R(0), R(1), LARGEST[R], TINY[R]
     AT_SQUARE, AT_COS, AT_S1 = GROUPS, 2 * GROUPS, 3 * GROUPS
     AT_S2 = AT_S1 + GROUPS * (P + 1)
@@ -58,77 +58,65 @@ def tally(be: Backend, P: int, L: int) -> Function:
     in_units = be.single
 
     @be.jit
-    def over_coordinates(lane, g, pilot, axis):  # type: ignore[no-untyped-def]
-        """lane = |d|^2, |g|^2 and d . axis of every lane."""
-        per_unit = ONE / pilot[P]
+    def over_coordinates(lane, g, tile, pilot, axis, per_unit):  # type: ignore[no-untyped-def]
+        """lane += |d|^2, |g|^2 and d . axis of every lane, over the rows of one tile."""
         for l in range(L):
-            lane[0, l] = ZERO
-            lane[1, l] = ZERO
-            lane[2, l] = ZERO
-        for tile in range(P // T):
-            for l in range(L):
-                square, raw, h = lane[0, l], lane[1, l], lane[2, l]
-                for t in range(T):
-                    value = g[tile * T + t, l]
-                    d = value - pilot[tile * T + t]
-                    if in_units:
-                        value *= per_unit
-                        d *= per_unit
-                    square += d * d
-                    raw += value * value
-                    h += d * axis[tile * T + t]
-                lane[0, l] = square
-                lane[1, l] = raw
-                lane[2, l] = h
+            square, raw, h = lane[0, l], lane[1, l], lane[2, l]
+            for t in range(T):
+                value = g[tile * T + t, l]
+                d = value - pilot[tile * T + t]
+                if in_units:
+                    value *= per_unit
+                    d *= per_unit
+                square += d * d
+                raw += value * value
+                h += d * axis[tile * T + t]
+            lane[0, l] = square
+            lane[1, l] = raw
+            lane[2, l] = h
+
+    @be.sum_jit
+    def powers_of(row, centre, per_unit):  # type: ignore[no-untyped-def]
+        """Sums of d^2, d^3, d^4 over lanes and the largest |d|, d = row - centre; magnitudes are in the order of their bits."""
+        s2, s3, s4, most = ZERO, ZERO, ZERO, bits(ZERO)
+        for l in range(L):
+            d = row[l] - centre
+            if in_units:
+                d *= per_unit
+            d2 = d * d
+            size = bits(abs(d))
+            s2 += d2
+            s3 += d2 * d
+            s4 += d2 * d2
+            most = size if size > most else most
+        return s2, s3, s4, unbits(most)
 
     @be.jit
-    def over_lanes(sums, high, p, row, centre, per_unit, room):  # type: ignore[no-untyped-def]
-        """Grouped sums of row - centre, its powers and its largest magnitude, of coordinate p; room: `[4, 16]`."""
-        for i in range(SIXTEEN):
-            room[0, i] = ZERO
-            room[1, i] = ZERO
-            room[2, i] = ZERO
-            room[3, i] = ZERO
+    def over_lanes(sums, high, p, row, centre, per_unit):  # type: ignore[no-untyped-def]
+        """Grouped sums of row - centre, its powers and its largest magnitude, of coordinate p."""
         s1 = sums[AT_S1 + GROUPS * p : AT_S1 + GROUPS * (p + 1)]
-        for w in range(4):
-            for i in range(SIXTEEN):
-                t1, t2, t3, t4, most = ZERO, room[0, i], room[1, i], room[2, i], room[3, i]
-                for step in range(Q // SIXTEEN):
-                    d = row[w * Q + step * SIXTEEN + i] - centre
-                    if in_units:
-                        d *= per_unit
-                    d2 = d * d
-                    size = abs(d)
-                    t1 += d
-                    t2 += d2
-                    t3 += d2 * d
-                    t4 += d2 * d2
-                    most = size if size > most else most
-                s1[w * SIXTEEN + i] += t1
-                room[0, i] = t2
-                room[1, i] = t3
-                room[2, i] = t4
-                room[3, i] = most
-        s2, s3, s4, most = ZERO, ZERO, ZERO, R(high[p])
-        for i in range(SIXTEEN):
-            s2 += room[0, i]
-            s3 += room[1, i]
-            s4 += room[2, i]
-            most = room[3, i] if room[3, i] > most else most
+        for i in range(GROUPS):
+            t1 = ZERO
+            for step in range(L // GROUPS):
+                d = row[step * GROUPS + i] - centre
+                if in_units:
+                    d *= per_unit
+                t1 += d
+            s1[i] += t1
+        s2, s3, s4, most = powers_of(row, centre, per_unit)
         sums[AT_S2 + p] += s2
         sums[AT_S3 + p] += s3
         sums[AT_S4 + p] += s4
-        high[p] = most
+        high[p] = max(high[p], most)
 
     @be.jit
     def grouped(sums, at, row):  # type: ignore[no-untyped-def]
         """Grouped sums of a row."""
-        for w in range(4):
-            for i in range(SIXTEEN):
-                total = ZERO
-                for step in range(Q // SIXTEEN):
-                    total += row[w * Q + step * SIXTEEN + i]
-                sums[at + w * SIXTEEN + i] += total
+        for i in range(GROUPS):
+            total = ZERO
+            for step in range(L // GROUPS):
+                total += row[step * GROUPS + i]
+            sums[at + i] += total
 
     @be.jit
     def cosines(lane, along, least):  # type: ignore[no-untyped-def]
@@ -154,17 +142,19 @@ def tally(be: Backend, P: int, L: int) -> Function:
                 top[place] = value
 
     @be.jit
-    def tally(sums, high, top, lane, room, g, pilot, axis, along, floor):  # type: ignore[no-untyped-def]
-        over_coordinates(lane, g, pilot, axis)
+    def tally(sums, high, top, lane, g, pilot, axis, along, floor):  # type: ignore[no-untyped-def]
+        per_unit = ONE / pilot[P]
+        lane[:3] = ZERO
+        for tile in range(P // T):
+            over_coordinates(lane, g, tile, pilot, axis, per_unit)
+            for p in range(tile * T, tile * T + T):
+                over_lanes(sums, high, p, g[p], pilot[p], per_unit)
         dead = 0
         for l in range(L):
             dead += 0 if lane[0, l] <= MOST else 1
         if dead:
             return False
-        per_unit = ONE / pilot[P]
-        for p in range(P):
-            over_lanes(sums, high, p, g[p], pilot[p], per_unit, room)
-        over_lanes(sums, high, P, lane[2], ZERO, ONE, room)
+        over_lanes(sums, high, P, lane[2], ZERO, ONE)
         zeros = cosines(lane, R(along), R(max(floor * floor, LEAST)))
         grouped(sums, AT_SQUARE, lane[0])
         grouped(sums, AT_COS, lane[3])

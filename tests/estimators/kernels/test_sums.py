@@ -98,10 +98,10 @@ def test_tally_of_any_gradients_in_plain_python(P: int) -> None:
     pilot, axis = g[:9].mean(0), np.eye(P)[0]
     added, high, top = np.zeros(tally.added(P)), np.zeros(P + 1), np.zeros(tally.TOP)
     take = tally.tally(plain(), P, L)
-    lane, room = np.empty((4, L)), np.empty((4, 16))
+    lane = np.empty((4, L))
     for b in range(blocks):
         block = np.ascontiguousarray(g[b * L : (b + 1) * L][replicates_of(L)].T)
-        assert take(added, high, top, lane, room, block, np.append(pilot, 1.0), axis, float(pilot @ axis), 0.0)
+        assert take(added, high, top, lane, block, np.append(pilot, 1.0), axis, float(pilot @ axis), 0.0)
     wanted = block_sums(g, pilot, axis, 0.0, 0)
     group = tally.group_order()
     s1 = added[3 * 64 : 3 * 64 + 64 * (P + 1)].reshape(P + 1, 64)
