@@ -134,7 +134,7 @@ def arms(samples: int) -> Form:
 
 
 def coupled(at: Lanes, K: int) -> Function:
-    """`draw(x, r, c)`: the rarer bit where sum_{j != k} e_j < m^{1/(K-1)} sum_j e_j, e_k = -log u_k; K + 3 rows of r are used.
+    """`draw(x, r, c)`: the rarer bit where sum_{j != k} e_j < m^{1/(K-1)} sum_j e_j, e_k = -log u_k; K + 1 rows of r are used.
 
     sum_{j != k} e_j: those before k, kept in x, and those after k.
     """
@@ -144,25 +144,25 @@ def coupled(at: Lanes, K: int) -> Function:
 
     @at.be.jit
     def draw(x, r, c):  # type: ignore[no-untyped-def]
-        whole, after, edge = r[K], r[K + 1], r[K + 2]
+        edge = r[K]
         for d in range(D):
-            whole[:] = ZERO
             for k in range(K):
                 words(c.buf, d, k, c)
                 for l in range(L):
-                    e_k = -log(u(c.buf[l]))
-                    r[k, l] = e_k
-                    x[k, d, l] = whole[l]
-                    whole[l] += e_k
+                    r[k, l] = -log(u(c.buf[l]))
             for l in range(shared):
                 edge[l] = root_of(c.par, d, l)
-            after[:] = ZERO
-            for back in range(K):
-                k = K - 1 - back
-                for l in range(L):
-                    rare = x[k, d, l] + after[l] < edge[S * l] * whole[l]
-                    after[l] += r[k, l]
-                    x[k, d, l] = ONE if rare == (c.par[LOGIT, d, S * l] < ZERO) else ZERO
+            for l in range(L):
+                whole, after = ZERO, ZERO
+                for k in range(K):
+                    x[k, d, l] = whole
+                    whole += r[k, l]
+                few, rare_is_one = edge[S * l] * whole, c.par[LOGIT, d, S * l] < ZERO
+                for back in range(K):
+                    k = K - 1 - back
+                    rare = x[k, d, l] + after < few
+                    after += r[k, l]
+                    x[k, d, l] = ONE if rare == rare_is_one else ZERO
 
     return draw
 
