@@ -1,7 +1,7 @@
 """What a kernel cannot pass on this machine: how fast one thread makes the random numbers that it is fed with.
 
 A small buffer in lanes is filled again and again: with Philox words, as a Bernoulli's sampler is fed, and with normals by
-Box-Muller. A kernel that reads w words a replicate makes at most words / w replicates a second.
+Box-Muller.
 """
 
 from __future__ import annotations
@@ -34,11 +34,23 @@ def filled(out, fills, key):
 
 
 @dataclass(frozen=True)
+class Reads:
+    """Random numbers of one replicate: normals, and words of every other kind of noise."""
+
+    words: int
+    normals: int
+
+
+@dataclass(frozen=True)
 class Ceilings:
     """Millions of numbers a second on one thread; normals by dtype."""
 
     words: float
     normals: Mapping[str, float]
+
+    def replicates(self, read: Reads, dtype: str) -> float:
+        """Millions of replicates a second, if their random numbers were all there is to make."""
+        return 1 / (read.words / self.words + read.normals / self.normals[dtype])
 
 
 def ceilings() -> Ceilings:
@@ -55,15 +67,18 @@ def ceilings() -> Ceilings:
     return Ceilings(words, dict(zip(("float64", "float32"), normals, strict=True)))
 
 
-def numbers_read(trial: Trial) -> int:
-    """Words that one replicate reads; normals take one each. Those that choose rows of data are left out."""
+def numbers_read(trial: Trial) -> Reads:
+    """Of one replicate; words that choose its rows of data are left out."""
     from estimators.base import asks, noise_of, size_of
 
     estimator, problem = trial.estimator, trial.problem
     size = size_of(problem)
     rows = problem.batch or problem.rows or 1
-    noise = noise_of(estimator.noise, size, len(asks(estimator.points, size)))
-    return sum(math.prod(n.front) * math.prod(n.event or ()) * (rows if n.per_datum else 1) for n in noise)
+    counts = {True: 0, False: 0}
+    for n in noise_of(estimator.noise, size, len(asks(estimator.points, size))):
+        each = math.prod(n.front) * math.prod(n.event or ())
+        counts[n.kind == "normal"] += each * rows if n.per_datum else each
+    return Reads(words=counts[False], normals=counts[True])
 
 
 def filled_once(kind: str, dtype: str) -> np.ndarray:

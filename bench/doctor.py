@@ -25,21 +25,17 @@ KERNELS: tuple[tuple[str, dict[str, Any], str, dict[str, Any]], ...] = (
     ("disarm", {}, "bernoulli_toy", {"dim": 200}),
     ("reinforce", {}, "gaussian_cost", {}),
 )
-WORDS_AT_ONCE = 2**23  # in one timed call of a kernel, about
+NUMBERS_AT_ONCE = 2**23  # in one timed call of a kernel, about
 ROUNDS = 7
 
 
 @dataclass(frozen=True)
 class Rate:
-    """A kernel on one thread: millions of replicates a second, and as a share of what its random numbers alone would allow.
-
-    Its noise is words, or normals, which are slower: the ceiling is that of what it reads.
-    """
+    """A kernel on one thread: millions of replicates a second, and as a share of what its random numbers alone would allow."""
 
     pair: str
     rate: float
     share: float
-    of: str
 
 
 @dataclass(frozen=True)
@@ -126,21 +122,20 @@ def kernel_rates(most: Ceilings) -> Iterator[Rate]:
 
     for estimator, e_settings, problem, p_settings in KERNELS:
         trial = prepare(ESTIMATORS[estimator](**e_settings), PROBLEMS[problem](**p_settings))
-        kernel, words = kernel_for(trial), numbers_read(trial)
+        kernel, read = kernel_for(trial), numbers_read(trial)
         if kernel is None:
             continue
-        replicates, nothing = range(CHUNK * max(1, WORDS_AT_ONCE // (words * CHUNK))), np.zeros(trial.dim)
+        chunks = max(1, NUMBERS_AT_ONCE // ((read.words + read.normals) * CHUNK))
+        replicates, nothing = range(chunks * CHUNK), np.zeros(trial.dim)
         seconds = []
         for _ in range(ROUNDS):
             started = time.perf_counter()
             block_sums_by_kernel(kernel, nothing, nothing, 1.0, replicates)
             seconds.append(time.perf_counter() - started)
         rate = len(replicates) / min(seconds) / 1e6
-        normal = trial.problem.family_name == "normal"
-        limit = most.normals["float64"] if normal else most.words
         settings = ",".join(f"{k}={v}" for k, v in {**e_settings, **p_settings}.items())
         name = f"{estimator} on {problem}" + (f" [{settings}]" if settings else "")
-        yield Rate(name, rate, rate * words / limit, "Box-Muller" if normal else "Philox")
+        yield Rate(name, rate, rate / most.replicates(read, "float64"))
 
 
 def table(found: Machine) -> Table:
@@ -171,7 +166,10 @@ def _rows(found: Machine) -> Iterator[tuple[str, str]]:
         normals = ", ".join(f"{rate:.0f} M/s in {dtype}" for dtype, rate in found.ceilings.normals.items())
         yield "Box-Muller", f"normals: {normals}, on one thread"
     for kernel in found.kernels:
-        yield f"  {kernel.pair}", f"{kernel.rate:.3g} M replicates/s, {kernel.share:.0%} of the {kernel.of} ceiling"
+        yield (
+            f"  {kernel.pair}",
+            f"{kernel.rate:.3g} M replicates/s, {kernel.share:.0%} of what its random numbers allow",
+        )
     cache = found.cache
     size = f"{cache.kernels} kernels, {cache.bytes / 2**20:.1f} of at most {cache.limit / 2**20:.0f} MiB"
     yield "kernel cache", f"{cache.folder}: {size}"

@@ -70,6 +70,18 @@ class Numpy:
         out *= radius
         return out.reshape(-1)[:size].reshape(shape)
 
+    def softplus(self, z: np.ndarray) -> np.ndarray:
+        """log(1 + e^z)."""
+        return np.log1p(np.exp(-abs(z))) + np.maximum(z, 0)
+
+    def sigmoid(self, z: np.ndarray) -> np.ndarray:
+        """1 / (1 + e^-z)."""
+        return 1 / (1 + np.exp(-z))
+
+    def distinct(self, n: int, rows: int, batch: int) -> np.ndarray:
+        """So many distinct rows for each of n replicates, `[n, batch]`."""
+        return self._rng.random((n, rows), np.float32).argpartition(batch, -1)[:, :batch]
+
     def power_sums(self, g: np.ndarray, pilot: np.ndarray) -> tuple[np.ndarray, ...]:
         """Sums of (g - pilot)^1..4 over the replicates; g `[P, n]`."""
         d = g - pilot
@@ -119,6 +131,18 @@ class Torch:
         torch.cos(u[1].mul_(TURN), out=out[0])
         torch.sin(u[1], out=out[1])
         return out.mul_(radius).reshape(-1)[:size].reshape(shape)
+
+    def softplus(self, z: torch.Tensor) -> torch.Tensor:
+        """log(1 + e^z)."""
+        return torch.nn.functional.softplus(z)
+
+    def sigmoid(self, z: torch.Tensor) -> torch.Tensor:
+        """1 / (1 + e^-z)."""
+        return z.sigmoid()
+
+    def distinct(self, n: int, rows: int, batch: int) -> torch.Tensor:
+        """So many distinct rows for each of n replicates, `[n, batch]`."""
+        return torch.rand(n, rows, generator=self._generator).topk(batch, sorted=False).indices
 
     def power_sums(self, g: torch.Tensor, pilot: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Sums of (g - pilot)^1..4 over the replicates; g `[P, n]`."""

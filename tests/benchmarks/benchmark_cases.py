@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from array_libraries import Numpy, Torch
 
-from bench.ceilings import numbers_read
+from bench.ceilings import Reads, numbers_read
 from bench.evaluate import Trial, gradients, prepare
 from bench.kernels import block_sums_by_kernel, kernel_for
 from bench.moments import block_sums
@@ -23,7 +24,7 @@ from problems import PROBLEMS
 
 Call = tuple[Callable[[], object], int]  # and how many replicates it sums
 NAIVE_AT_ONCE = 20
-NUMBERS_AT_ONCE = 2**15  # of noise, about, in one batch of a vectorised form
+NUMBERS_AT_ONCE = 2**16  # about, in one batch of a vectorised form
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,11 @@ ALL = [
     for D in (6, 200)
     for name, settings in (("reinforce", {}), ("rloo", {"samples": 4}), ("disarm", {}))
 ]
+ALL += [Case("gumbel_softmax", TOY, "bernoulli_forms", {}, {"dim": D}) for D in (6, 200)]
 ALL += [Case(name, COST, "gaussian_forms") for name in ("reinforce", "pathwise", "measure_valued_normal")]
+ALL += [Case(name, LINEAR, "importance_weighted_forms", {}, {"samples": 5}) for name in ("vimco", "dreg")]
+ALL += [Case(name, "bayes_logreg", "heavy_forms") for name in ("reinforce", "pathwise")]
+ALL += [Case("rloo", "sbn", "heavy_forms", {"samples": 4})]
 CASES = {case.name: case for case in ALL}
 
 
@@ -72,9 +77,14 @@ class Pair:
         return pilot, pilot / norm, norm
 
     @cached_property
-    def words(self) -> int:
+    def read(self) -> Reads:
         """Random numbers of one replicate."""
         return numbers_read(self.trial)
+
+    @property
+    def numbers(self) -> int:
+        """What a replicate takes, about: its random numbers and its gradient."""
+        return self.read.words + self.read.normals + self.trial.dim
 
     @property
     def forms(self) -> Any:
@@ -90,13 +100,13 @@ def by_kernel(p: Pair, threads: int = 1) -> Call:
     """What the numba back end does: addressed noise, 64 groups, four power sums, extremes, cosines."""
     kernel = kernel_for(p.trial)
     assert kernel is not None
-    n = CHUNK * max(1, min(1024, 2**24 // (CHUNK * (p.words + p.trial.dim))))
+    n = CHUNK * max(1, min(1024, 2**24 // (CHUNK * p.numbers)))
     return lambda: block_sums_by_kernel(kernel, *p.centre, range(n), threads), n
 
 
 def by_torch_form(p: Pair) -> Call:
     """What the torch back end does: the same addressed noise, the same sums."""
-    n = max(64, min(CHUNK, 2**20 // (p.words + p.trial.dim)))
+    n = max(64, min(CHUNK, 2**20 // p.numbers))
 
     def call() -> object:
         return block_sums(gradients(p.trial, range(n)).double().numpy(), *p.centre, 0)
@@ -115,8 +125,20 @@ def by_numpy(p: Pair) -> Call:
 
 
 def vectorised(p: Pair, lib: Numpy | Torch) -> Call:
+    """In batches of the size that is fastest."""
     pilot, make = lib.array(torch.from_numpy(p.centre[0])), p.forms.vectorised(p.trial, lib)
-    n = max(32, 2 ** round(math.log2(NUMBERS_AT_ONCE / p.words)))
+
+    def seconds(n: int) -> float:
+        """For one replicate, of the fastest of a few batches."""
+        each = []
+        for _ in range(5):
+            started = time.process_time()
+            lib.power_sums(make(n), pilot)
+            each.append(time.process_time() - started)
+        return min(each) / n
+
+    about = 2 ** round(math.log2(NUMBERS_AT_ONCE / p.numbers))
+    n = min((max(16, about * factor // 4) for factor in (1, 2, 4, 8, 16)), key=seconds)
     return lambda: lib.power_sums(make(n), pilot), n
 
 

@@ -1,4 +1,4 @@
-"""reinforce, rloo and disarm on bernoulli_toy by hand: vectorised, and one replicate at a time with autograd."""
+"""reinforce, rloo, disarm and gumbel_softmax on bernoulli_toy by hand: vectorised, and one replicate at a time with autograd."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from bench.evaluate import Trial
 def vectorised(trial: Trial, lib: Library) -> Callable[[int], Any]:
     """`g(n)`: gradients of n replicates, `[D, n]`."""
     theta, target = trial.problem.theta, trial.problem.settings["target"]
-    D, K, p_cut = len(theta), trial.estimator.settings["samples"], lib.cut(theta.sigmoid())
+    settings = trial.estimator.settings
+    D, K, tau = len(theta), settings.get("samples", 1), settings.get("temperature", 1.0)
+    p_cut, shift = lib.cut(theta.sigmoid()), lib.array((-theta / tau).exp())
     p, sure = lib.array(theta.sigmoid()), lib.array(theta.abs().sigmoid())
 
     def f(x: Any) -> Any:
@@ -48,12 +50,25 @@ def vectorised(trial: Trial, lib: Library) -> Callable[[int], Any]:
         b *= weight
         return b
 
-    return {"reinforce": reinforce, "rloo": rloo, "disarm": disarm}[trial.estimator.name]
+    def gumbel_softmax(n: int) -> Any:
+        """y = 1 / (1 + e^(-theta/tau) (1/u - 1)^(1/tau)): no logarithm of u is needed where tau = 1."""
+        odds = 1 / lib.uniforms(D, n) - 1
+        y = 1 / (1 + shift * (odds if tau == 1 else odds ** (1 / tau)))
+        g = y - target
+        g *= 2 / (tau * D)
+        g *= y
+        y -= 1
+        g *= -y
+        return g
+
+    return {"reinforce": reinforce, "rloo": rloo, "disarm": disarm, "gumbel_softmax": gumbel_softmax}[
+        trial.estimator.name
+    ]
 
 
 def naive(trial: Trial) -> Callable[[], torch.Tensor]:
     """The gradient of one replicate by autograd of a surrogate, as the papers' code has it."""
-    problem, K = trial.problem, trial.estimator.settings["samples"]
+    problem, K = trial.problem, trial.estimator.settings.get("samples", 1)
     theta = problem.theta.clone().requires_grad_()
 
     def reinforce() -> torch.Tensor:
@@ -78,10 +93,16 @@ def naive(trial: Trial) -> Callable[[], torch.Tensor]:
         coefficient = 0.5 * (problem.f(b) - problem.f(b_tilde)) * factor
         return gradient((coefficient.detach() * theta).sum())
 
+    def gumbel_softmax() -> torch.Tensor:
+        tau = torch.tensor(trial.estimator.settings["temperature"], dtype=theta.dtype)
+        return gradient(problem.f(torch.distributions.RelaxedBernoulli(tau, logits=theta).rsample()))
+
     def gradient(loss: torch.Tensor) -> torch.Tensor:
         theta.grad = None
         loss.backward()
         assert theta.grad is not None
         return theta.grad
 
-    return {"reinforce": reinforce, "rloo": rloo, "disarm": disarm}[trial.estimator.name]
+    return {"reinforce": reinforce, "rloo": rloo, "disarm": disarm, "gumbel_softmax": gumbel_softmax}[
+        trial.estimator.name
+    ]

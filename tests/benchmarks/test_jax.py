@@ -42,7 +42,7 @@ def sums(p: Pair, form: str, n: int, joined: bool = True) -> Callable[[], object
 def test_jax_is_the_estimator(name: str) -> None:
     """Means of |g|^2 and of g at a vector v within five standard errors of the torch form's."""
     p = pair(name)
-    n = max(64, min(20000, 2**20 // (p.words + p.trial.dim)))
+    n = max(64, min(20000, 2**20 // p.numbers))
     v = np.random.default_rng(0).standard_normal(p.trial.dim)
     with pinned(1):
         wanted = gradients(p.trial, range(n)).numpy()
@@ -61,7 +61,7 @@ def test_sums(benchmark: BenchmarkFixture, name: str) -> None:
 def fastest(p: Pair, form: str) -> tuple[Callable[[], object], int, float]:
     """The call and size of batch with the highest rate; and the seconds that its compilation took."""
     found = []
-    sizes = [n for n in SIZES if n * (p.words + p.trial.dim) <= 2**22]
+    sizes = [n for n in SIZES if n * p.numbers <= 2**22]
     for n, joined in product(sizes, (False, True)):
         call = sums(p, form, n, joined)
         compiling = _seconds(call, 1)
