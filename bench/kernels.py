@@ -11,6 +11,7 @@ from bench.moments import GROUPS, TOP, ZERO, Sums, block_sums, merge
 
 if TYPE_CHECKING:
     from bench.evaluate import State, Trial
+    from estimators.base import Estimator
     from problems.base import Problem
 
 
@@ -39,11 +40,6 @@ class Kernel(Protocol):
         scale: float,
         threads: int = 1,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]: ...
-
-
-def wanted(trial: Trial, backend: str) -> bool:
-    """The back end measures the trial by a kernel: numba and cuda do, and auto where the trial is on a CUDA device."""
-    return backend in ("numba", "cuda") or (backend == "auto" and trial.device.type == "cuda")
 
 
 def kernel_for(trial: Trial, state: State | None = None, phase: int = 0) -> Kernel | None:
@@ -96,6 +92,8 @@ def why_no_kernel(trial: Trial) -> str | None:
     e, p = trial.estimator, trial.problem
     if e.kernel is None:
         return f"{e.name} has no kernel form"
+    if not own_form(e):
+        return f"{e.name}'s draw or combine is not the one that its kernel form was written for"
     if p.scalar_f is None and p.lanes is None:
         return f"{p.name} gives no scalar_f or lanes"
     if p.lanes is None and (p.model is not None or p.data is not None):
@@ -116,6 +114,13 @@ def why_no_kernel(trial: Trial) -> str | None:
     if p.encode is not None and p.theta.numel() * p.site_parameters(p.theta).numel() > MOST_ENTRIES:
         return f"{p.name}'s encoder has too large a Jacobian"
     return why_no_cuda(trial) if trial.device.type == "cuda" else None
+
+
+def own_form(estimator: Estimator) -> bool:
+    """draw and combine are of the package that the kernel form is of: a copy with another function in it keeps the field."""
+    package = str(estimator.kernel).split(".")[0].split(":")[0]
+    functions = (estimator.draw, estimator.combine)
+    return all(getattr(function, "__module__", "").split(".")[0] == package for function in functions)
 
 
 def block_sums_by_kernel(

@@ -116,6 +116,7 @@ def observe(
         state, learning = learn(trial)
         learned = time.perf_counter()
         kernel = _kernel(trial, state, backend)
+        cold = cold if kernel is None else time.perf_counter() - learned
         pilot = pilot_mean(trial, state)
         exact = np.full(len(pilot), np.nan) if truth is None else truth.gradient.numpy()
         sums, count = _all_blocks(trial, state, kernel, pilot, exact, replicates, progress)
@@ -222,9 +223,9 @@ def _check_backend(trial: Trial, backend: str) -> None:
 def _kernel(trial: Trial, state: State | None, backend: str) -> Kernel | None:
     """The kernel that measures the trial; None where torch does. Raises Mismatch where numba cannot compile it."""
     from bench.evaluate import Mismatch
-    from bench.kernels import kernel_for, wanted
+    from bench.kernels import kernel_for
 
-    if not wanted(trial, backend):
+    if backend == "torch":
         return None
     found = kernel_for(trial, state)
     if found is None and backend != "auto":
@@ -279,8 +280,8 @@ def measure(
     """Measure one estimator on one problem: bias, variance and time, each with its interval.
 
     replicates: number of gradients. seed: of the addressed noise; the same numbers come again for the same seed. point: one of the
-    problem's named points. backend: torch, or numba (on a CUDA device cuda) where both have a kernel form; auto is torch, and on
-    a CUDA device a kernel where there is one. rounds: of timing; 0 does not time.
+    problem's named points. backend: torch, or numba (on a CUDA device cuda) where both have a kernel form; auto takes the kernel
+    where there is one, and torch elsewhere. rounds: of timing; 0 does not time.
     Raises Mismatch, with the reason, where the pair cannot run, and MemberError where a gradient is not finite.
     """
     from bench.timing import time_together

@@ -89,11 +89,11 @@ def _briefly(trial: Trial) -> Trial:
 def _estimates(trial: Trial, state: State | None, backend: str) -> tuple[Callable[[], object], int]:
     """A call that makes so many estimates, and how many."""
     from bench.evaluate import gradients
-    from bench.kernels import block_sums_by_kernel, kernel_for, wanted
+    from bench.kernels import block_sums_by_kernel, kernel_for
     from bench.measure import chunk_of
     from estimators.noise import TRIAL
 
-    if wanted(trial, backend) and (kernel := kernel_for(trial, state, TRIAL)) is not None:
+    if backend != "torch" and (kernel := kernel_for(trial, state, TRIAL)) is not None:
         nothing, estimates = np.zeros(trial.dim), kernel.at_once * kernel.chunk
         return lambda: block_sums_by_kernel(kernel, nothing, nothing, 1.0, range(estimates)), estimates
     chunk = chunk_of(trial)

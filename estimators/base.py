@@ -102,6 +102,7 @@ class Estimator:
     value: its own estimate of the objective, where that is not the objective's value of the samples (serves the model's gradient).
     states: it enumerates a support of at most so many points; 0: it does not enumerate.
     gradients: instead of draw and combine, a function that calls the counting f itself (see estimators.adapters).
+    kernel: "module:factory" of the same estimator in lanes (`estimators.kernels.base.Form`), called with the settings.
     """
 
     name: str
