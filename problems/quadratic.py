@@ -12,6 +12,7 @@ from problems.base import Point, Problem
 from problems.families.base import Family
 from problems.families.bernoulli import Bernoulli
 from problems.families.categorical import Categorical
+from problems.lanes import Kit, LaneModel
 from problems.settings import at_least, one_of
 
 SEED = 2020
@@ -57,6 +58,9 @@ def quadratic(dim: int = 6, family: str = "bernoulli", categories: int = 3) -> P
             total += inner * x[i // values][i % values]
         return total
 
+    def lanes(kit: Kit) -> LaneModel:
+        return by_slopes(kit, A_array, c_array, values)
+
     def exact(problem: Problem) -> torch.Tensor:
         """h = dE f/dp = 2 A_between p + diag A + c, A_between: the entries of A between sites; then through p(theta)."""
         site = torch.arange(length) // values
@@ -83,6 +87,7 @@ def quadratic(dim: int = 6, family: str = "bernoulli", categories: int = 3) -> P
         degree=2,
         exact=exact,
         scalar_f=bits_f if as_bits else one_hot_f,
+        lanes=lanes,
         points=points,
         settings=settings,
         source="quadratic unconstrained binary optimisation with seeded coefficients",
@@ -108,3 +113,107 @@ def local_minimum(f: Callable[[torch.Tensor], torch.Tensor], shape: tuple[int, .
             tried[:, d] = choices
             x = tried[f(tried).argmin()]
     return x
+
+
+def by_slopes(kit: Kit, A: np.ndarray, c: np.ndarray, values: int) -> LaneModel:
+    """f = 1/2 (h + c)' x over lanes, h = 2 A x + c its gradient, A symmetric. With site d of x moved by delta f is
+
+    f(x) + delta' (h_d + A_dd delta): one row of room for each number of h, one for f(x), and one for the row of h at work.
+    """
+    n, L, C, R = len(c), kit.L, values, kit.real
+    zero, one, half = R(0), R(1), R(0.5)
+    sites = n // C
+    G = max(k for k in range(1, max(16 // C, 1) + 1) if sites % k == 0)  # sites added at a time, in registers
+    A_real, twice_A, linear = (v.astype(R) for v in (A, 2 * A, c))
+    at_f, at_work = n, n + 1
+
+    @kit.jit
+    def row_of_bits(x, p):  # type: ignore[no-untyped-def]
+        return x[p]
+
+    @kit.jit
+    def row_of_one_hot(x, p):  # type: ignore[no-untyped-def]
+        return x[p // C, p % C]
+
+    row = row_of_bits if C == 1 else row_of_one_hot
+
+    @kit.jit
+    def number_of_bits(x, s, i, l):  # type: ignore[no-untyped-def]
+        return x[s, l]
+
+    @kit.jit
+    def number_of_one_hot(x, s, i, l):  # type: ignore[no-untyped-def]
+        return x[s, i, l]
+
+    number = number_of_bits if C == 1 else number_of_one_hot
+
+    @kit.jit
+    def slope(out, x, p):  # type: ignore[no-untyped-def]
+        """out = h_p."""
+        out[:] = linear[p]
+        for g in range(sites // G):
+            for l in range(L):
+                total = out[l]
+                for s in range(G):
+                    for i in range(C):
+                        total += twice_A[p, (g * G + s) * C + i] * number(x, g * G + s, i, l)
+                out[l] = total
+
+    @kit.jit
+    def f_at_once(out, x, c):  # type: ignore[no-untyped-def]
+        for l in range(L):
+            total = zero
+            for s in range(sites):
+                for i in range(C):
+                    inner = linear[s * C + i]
+                    for q in range(sites):
+                        for k in range(C):
+                            inner += A_real[s * C + i, q * C + k] * number(x, q, k, l)
+                    total += inner * number(x, s, i, l)
+            out[l] = total
+
+    @kit.jit
+    def f_by_rows(out, x, c):  # type: ignore[no-untyped-def]
+        h = c.room[at_work]
+        out[:] = zero
+        for p in range(n):
+            slope(h, x, p)
+            x_p = row(x, p)
+            for l in range(L):
+                out[l] += half * (h[l] + linear[p]) * x_p[l]
+
+    f = f_at_once if n <= 8 else f_by_rows  # as many numbers as stay in registers
+
+    @kit.jit
+    def df(out, x, c):  # type: ignore[no-untyped-def]
+        for p in range(n):
+            slope(row(out, p), x, p)
+
+    @kit.jit
+    def begin(x, c):  # type: ignore[no-untyped-def]
+        f_x = c.room[at_f]
+        f_x[:] = zero
+        for p in range(n):
+            h, x_p = c.room[p], row(x, p)
+            slope(h, x, p)
+            for l in range(L):
+                f_x[l] += half * (h[l] + linear[p]) * x_p[l]
+
+    @kit.jit
+    def moved_bit(out, x, d, v, c):  # type: ignore[no-untyped-def]
+        for l in range(L):
+            delta = v[l] - x[d, l]
+            out[l] = c.room[at_f, l] + delta * (c.room[d, l] + A_real[d, d] * delta)
+
+    @kit.jit
+    def moved_one_hot(out, x, d, v, c):  # type: ignore[no-untyped-def]
+        for l in range(L):
+            total = c.room[at_f, l]
+            for i in range(C):
+                inner = c.room[d * C + i, l]
+                for k in range(C):
+                    inner += A_real[d * C + i, d * C + k] * ((one if v[l] == R(k) else zero) - x[d, k, l])
+                total += inner * ((one if v[l] == R(i) else zero) - x[d, i, l])
+            out[l] = total
+
+    return LaneModel(f, df, begin=begin, moved=moved_bit if C == 1 else moved_one_hot, rooms=n + 2)

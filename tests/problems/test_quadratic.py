@@ -6,12 +6,17 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from estimators.kernels.backend import plain
+from estimators.kernels.lift import kit
+from problems.base import Problem
 from problems.quadratic import coefficients, quadratic
 from problems.truth import true_gradient
 
@@ -74,3 +79,38 @@ def test_converged_points_to_a_state_that_no_single_change_improves(settings: di
 def test_settings_it_cannot_take(settings: dict, sentence: str) -> None:
     with pytest.raises(ValueError, match=f"^{sentence}$"):
         quadratic(**settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"dim": 5},
+        {"dim": 34},
+        *({"dim": D, "family": "categorical", "categories": C} for D, C in ((2, 3), (9, 2), (3, 20))),
+    ],
+)
+def test_lanes_are_f_its_gradient_and_its_moved_points(settings: dict) -> None:
+    problem, L = quadratic(**settings), 4
+    model = quadratic_lanes(problem, L)
+    x = torch.randn(L, *problem.theta.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    lanes, out, slope = np.moveaxis(x.numpy(), 0, -1).copy(), np.empty(L), np.empty((*problem.theta.shape, L))
+    c = SimpleNamespace(room=np.full((model.rooms, L), np.nan))
+    leaf = x.clone().requires_grad_()
+    (df,) = torch.autograd.grad(problem.f(leaf).sum(), leaf)
+    model.f(out, lanes, c)
+    model.df(slope, lanes, c)
+    np.testing.assert_allclose(out, problem.f(x), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(slope, np.moveaxis(df.numpy(), 0, -1), rtol=1e-12, atol=1e-12)
+    model.begin(lanes, c)
+    for d in range(len(problem.theta)):
+        categories = problem.theta.shape[-1] if problem.theta.ndim == 2 else 2
+        v = np.arange(L) % categories
+        moved = x.clone()
+        moved[:, d] = torch.eye(categories).double()[v] if problem.theta.ndim == 2 else torch.from_numpy(v).double()
+        model.moved(out, lanes, d, v.astype(float), c)
+        np.testing.assert_allclose(out, problem.f(moved), rtol=1e-11, atol=1e-11)
+
+
+def quadratic_lanes(problem: Problem, L: int) -> Any:
+    assert problem.lanes is not None
+    return problem.lanes(kit(plain(), L, 0))
