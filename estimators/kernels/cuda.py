@@ -8,11 +8,12 @@ Nothing is cached on disk: a pair is compiled once a process. Under numba's simu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -475,3 +476,42 @@ def fill(out: Tensor, first: int, rows: Tensor, tag: int, key: int) -> None:
     blocks = max(1, min(2**16, -(-out.numel() // (words * THREADS))))
     there = (out, rows) if out.is_cuda else (out.numpy(), rows.numpy())
     run[blocks, THREADS](there[0], np.uint64(first), there[1], np.uint64(tag), np.uint64(key))
+
+
+def ptx(function: Function, arguments: Sequence[Any], capability: tuple[int, int] = (9, 0)) -> str:
+    """The PTX of a kernel for arguments like these; needs numba-cuda and its compilers, and no device."""
+    typeof = import_module("numba.cuda.typing.typeof").typeof
+    modules = [import_module(f"numba.cuda.{name}") for name in ("dispatcher", "compiler")]
+    stand_in, there = SimpleNamespace(compute_capability=capability), [m.get_current_device for m in modules]
+    try:
+        for module in modules:
+            module.get_current_device = lambda: stand_in
+        text: str = cuda.compile_ptx(function, tuple(map(typeof, arguments)), cc=capability)[0]
+    finally:
+        for module, was in zip(modules, there, strict=True):
+            module.get_current_device = was
+    return text
+
+
+def ptx_of_pair(pair: Pair, tables: Tables, capability: tuple[int, int] = (9, 0)) -> str:
+    """The PTX of a pair's kernel."""
+    be, word = backend(pair.dtype), np.uint64(0)
+    form, made, _ = chosen_form(pair, be)
+    places = zip(shapes(made), types(be), strict=True)
+    space = 0 if form is in_local_memory else Space(*(np.empty((*shape, 1), kind) for shape, kind in places))
+    out = np.empty((pair.P, LANES, 1), be.real)
+    return ptx(form(pair, be, made), (out, space, tables, word, word, word), capability)
+
+
+def ptx_of_all(dtype: str = "float64", capability: tuple[int, int] = (9, 0)) -> dict[str, str]:
+    """The PTX of the kernels that know no pair: sums, and noise."""
+    word, real = np.uint64(0), np.float64
+    g, made, whole = np.empty((1, LANES, 1), dtype), np.empty((MADE, LANES, 1)), np.empty(1, np.int64)
+    pilot, added, out = np.empty(1), np.empty((1, 1)), np.empty((1, 1, 1, 1, 1))
+    shared, own = (kernel.py_func for kernel in noise_kernels())
+    return {
+        "measured": ptx(measured, (made, whole, g, pilot, pilot, real(0), real(0), 1), capability),
+        "summed": ptx(summed, (added, added, g, made, pilot, 1), capability),
+        "noise, shared": ptx(shared, (out, word, whole, word, word), capability),
+        "noise, own": ptx(own, (out, word, np.empty((1, 1), np.int64), word, word), capability),
+    }
