@@ -74,13 +74,21 @@ class Numpy:
         """log(1 + e^z)."""
         return np.log1p(np.exp(-abs(z))) + np.maximum(z, 0)
 
+    def log_partition(self, z: np.ndarray) -> np.ndarray:
+        """sum_i log(1 + e^z_i) over the first axis; the logarithms as that of products of 64, as the kernels take them."""
+        factors = np.exp(-abs(z))
+        factors += 1
+        whole = len(z) // 64 * 64
+        total = np.log(factors[:whole].reshape(-1, 64, *z.shape[1:]).prod(1)).sum(0) + np.maximum(z, 0).sum(0)
+        return total if whole == len(z) else total + np.log(factors[whole:].prod(0))
+
     def sigmoid(self, z: np.ndarray) -> np.ndarray:
         """1 / (1 + e^-z)."""
         return 1 / (1 + np.exp(-z))
 
     def distinct(self, n: int, rows: int, batch: int) -> np.ndarray:
         """So many distinct rows for each of n replicates, `[n, batch]`."""
-        return self._rng.random((n, rows), np.float32).argpartition(batch, -1)[:, :batch]
+        return self._rng.random((n, rows), np.float32).argpartition(batch - 1, -1)[:, :batch]
 
     def power_sums(self, g: np.ndarray, pilot: np.ndarray) -> tuple[np.ndarray, ...]:
         """Sums of (g - pilot)^1..4 over the replicates; g `[P, n]`."""
@@ -135,6 +143,14 @@ class Torch:
     def softplus(self, z: torch.Tensor) -> torch.Tensor:
         """log(1 + e^z)."""
         return torch.nn.functional.softplus(z)
+
+    def log_partition(self, z: torch.Tensor) -> torch.Tensor:
+        """sum_i log(1 + e^z_i) over the first axis; the logarithms as that of products of 64, as the kernels take them."""
+        factors = z.abs().neg_().exp_()
+        factors += 1
+        whole = len(z) // 64 * 64
+        total = torch.log(factors[:whole].reshape(-1, 64, *z.shape[1:]).prod(1)).sum(0) + z.clamp(min=0).sum(0)
+        return total if whole == len(z) else total + torch.log(factors[whole:].prod(0))
 
     def sigmoid(self, z: torch.Tensor) -> torch.Tensor:
         """1 / (1 + e^-z)."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from array_libraries import Numpy, Torch
+from network_forms import one_digit
 
 from bench.ceilings import Reads, numbers_read
 from bench.evaluate import Trial, gradients, prepare
@@ -52,8 +53,8 @@ ALL = [
 ALL += [Case("gumbel_softmax", TOY, "bernoulli_forms", {}, {"dim": D}) for D in (6, 200)]
 ALL += [Case(name, COST, "gaussian_forms") for name in ("reinforce", "pathwise", "measure_valued_normal")]
 ALL += [Case(name, LINEAR, "importance_weighted_forms", {}, {"samples": 5}) for name in ("vimco", "dreg")]
-ALL += [Case(name, "bayes_logreg", "heavy_forms") for name in ("reinforce", "pathwise")]
-ALL += [Case("rloo", "sbn", "heavy_forms", {"samples": 4})]
+ALL += [Case(name, "bayes_logreg", "regression_forms") for name in ("reinforce", "pathwise")]
+ALL += [Case("rloo", name, "network_forms", {"samples": 4}) for name in ("one_digit", "sbn")]
 CASES = {case.name: case for case in ALL}
 
 
@@ -67,7 +68,10 @@ class Pair:
     @cached_property
     def trial(self) -> Trial:
         estimator = ESTIMATORS[self.case.estimator](**self.case.of_estimator)
-        return prepare(estimator, PROBLEMS[self.case.problem](**self.case.of_problem), dtype=self.dtype)
+        problem = (
+            one_digit() if self.case.problem == "one_digit" else PROBLEMS[self.case.problem](**self.case.of_problem)
+        )
+        return prepare(estimator, problem, dtype=self.dtype)
 
     @cached_property
     def centre(self) -> tuple[np.ndarray, np.ndarray, float]:
