@@ -71,15 +71,19 @@ def in_lanes(dim: int) -> Callable[[Kit], LaneModel]:
 
     def lanes(kit: Kit) -> LaneModel:
         D, L, S, R = dim, kit.L, kit.S, kit.real
-        LOG_NORM, HALF, TWO = R(-dim * math.log(2 * math.pi)), R(0.5), R(2)
+        T = max(t for t in range(1, 9) if D % t == 0)  # sites whose sum is kept in registers
+        LOG_NORM, ZERO, HALF, TWO = R(-dim * math.log(2 * math.pi)), R(0), R(0.5), R(2)
 
         @kit.jit
         def f(out, x, c):  # type: ignore[no-untyped-def]
             out[:] = LOG_NORM
-            for d in range(D):
+            for tile in range(D // T):
                 for l in range(L):
-                    prior, likelihood = x[d, l] - c.model[d], c.row[d, S * l] - x[d, l]
-                    out[l] -= HALF * (prior * prior + likelihood * likelihood)
+                    total = ZERO
+                    for d in range(tile * T, (tile + 1) * T):
+                        prior, likelihood = x[d, l] - c.model[d], c.row[d, S * l] - x[d, l]
+                        total += prior * prior + likelihood * likelihood
+                    out[l] -= HALF * total
 
         @kit.jit
         def df(out, x, c):  # type: ignore[no-untyped-def]
@@ -93,7 +97,13 @@ def in_lanes(dim: int) -> Callable[[Kit], LaneModel]:
                 for l in range(L):
                     m[d, l] += w[l] * (x[d, l] - c.model[d])
 
-        return LaneModel(f, df, credit)
+        @kit.jit
+        def hessian(h, x, c):  # type: ignore[no-untyped-def]
+            h[: D * D] = ZERO
+            for d in range(D):
+                h[d * D + d, :] = -TWO
+
+        return LaneModel(f, df, credit, hessian=hessian)
 
     return lanes
 
