@@ -481,7 +481,7 @@ def fill(out: Tensor, first: int, rows: Tensor, tag: int, key: int) -> None:
 def ptx(function: Function, arguments: Sequence[Any], capability: tuple[int, int] = (9, 0)) -> str:
     """The PTX of a kernel for arguments like these; needs numba-cuda and its compilers, and no device."""
     typeof = import_module("numba.cuda.typing.typeof").typeof
-    modules = [import_module(f"numba.cuda.{name}") for name in ("dispatcher", "compiler")]
+    modules: list[Any] = [import_module(f"numba.cuda.{name}") for name in ("dispatcher", "compiler")]
     stand_in, there = SimpleNamespace(compute_capability=capability), [m.get_current_device for m in modules]
     try:
         for module in modules:

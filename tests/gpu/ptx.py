@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -113,7 +114,7 @@ def main() -> int:
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:  # a fork would share LLVM's locks
         print(f"{'pair':<54} {'dtype':<8} {'PTX kB':>6} {'s':>5} {'local B':>7} {'calls':>5}  ptxas")
-        for one in (*alone, *pool.map(compiled, wanted)):
+        for one in chain(alone, pool.map(compiled, wanted)):
             where = f"{one.name:<54} {one.dtype:<8} {one.size:6.0f} {one.seconds:5.1f} {one.local:7} {one.calls:5}"
             print(f"{where}  {one.trouble or one.ptxas}", flush=True)
             if one.trouble or one.calls or one.ptxas.startswith("REFUSED"):
