@@ -64,7 +64,8 @@ class FamilyLanes:
 
     sample(x, e, tag, c): a draw, its noise kept in e where the family keeps it. score(g, x, w, c): g += w grad log q(x).
     scores(g, x, w, c): g = sum_k w_k grad log q(x_k), K of them, made by `scores(K)`.
-    path(g, x, v, c): g += (dx/dtheta)' v. log_prob(out, x, c): log q(x). slope(v, x, c): v -= d log q(x) / dx.
+    path(g, x, v, c): g += (dx/dtheta)' v. paths(g, x, w, v, c): g += sum_k w_k (dx_k/dtheta)' v_k, made by `paths(K)`.
+    log_prob(out, x, c): log q(x). slope(v, x, c): v -= d log q(x) / dx.
     curve(h `[D D, L]`, x, c): h -= d^2 log q(x) / dx^2.
     """
 
@@ -75,6 +76,7 @@ class FamilyLanes:
     slope: Function | None = None
     path: Function | None = None
     curve: Function | None = None
+    paths: Callable[[int], Function] | None = None
 
 
 @dataclass(frozen=True, eq=False)

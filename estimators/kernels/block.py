@@ -139,10 +139,10 @@ def block(pair: Pair, be: Backend, L: int) -> Block:
         "R": (max(rows, 1), L),
         "Z": (pair.event[0] if form.gradient else 1, *pair.event[1:], L),
         "ROOM": (max(f.rooms, 1), L),
-        "SITE": (pair.sites if pair.distinct or pair.N else 1, L),
+        "SITE": (rows_together(pair, L), pair.sites if pair.distinct or pair.N else 1, L),
         "PAR": par_shape(pair, site_lanes) if own_rows else (1,) * (2 + len(pair.event)),
         "ROW": (max(pair.features, 1), L) if own_rows else (1, 1),
-        "JAC": (max(pair.distinct, 1), L) if own_rows else (1, 1),
+        "JAC": (1, max(pair.distinct, 1), L) if own_rows else (1, 1, 1),
         "DATUM": (L,) if own_rows else (1,),
         "CHOSEN": (pair.batch, L) if own_rows else (1, 1),
         "BUF": (L,),
@@ -186,19 +186,29 @@ def alone(pair: Pair, be: Backend, estimate: Function, L: int) -> Function:
     return gradient
 
 
+def rows_together(pair: Pair, L: int) -> int:
+    """Rows of data that are pulled back at once, so that the gradient is gone through more rarely; a GPU's lanes are too few."""
+    if pair.S or L < 64:
+        return 1
+    return max(t for t in range(1, 9) if max(pair.N, 1) % t == 0)
+
+
 def over_rows(pair: Pair, be: Backend, estimate: Function, L: int) -> Function:
     """The sum over all the data, or over none with an encoder."""
     N, theta, ZERO, pull = max(pair.N, 1), pair.theta, be.real(0), pulled_back(pair, be, L)
+    ROWS = rows_together(pair, L)
 
     @be.jit
     def gradient(g, site, x, e, r, z, room, par, row, datum, jac, buf, chosen, T, first, tag, key):  # type: ignore[no-untyped-def]
         g[:] = ZERO
-        for n in range(N):
-            c = Here(
-                T.par[n], T.row[n], T.datum[n], T.model, T.table, T.state, g[theta:], buf, z, room, first, tag, key
-            )
-            estimate(site, x, e, r, c)
-            pull(g, site, T.jac[n], T)
+        for tile in range(N // ROWS):
+            for i in range(ROWS):
+                n = tile * ROWS + i
+                c = Here(
+                    T.par[n], T.row[n], T.datum[n], T.model, T.table, T.state, g[theta:], buf, z, room, first, tag, key
+                )
+                estimate(site[i], x, e, r, c)
+            pull(g, site, T.jac[tile * ROWS : (tile + 1) * ROWS], T)
 
     return gradient
 
@@ -221,10 +231,10 @@ def over_drawn_rows(pair: Pair, be: Backend, estimate: Function, L: int) -> Func
                 for i in range(features):
                     row[i, l] = T.row[n, i, 0]
                 for i in range(distinct):
-                    jac[i, l] = T.jac[n, i, 0]
+                    jac[0, i, l] = T.jac[n, i, 0]
             gather_par(par, T.par, chosen[b])
             c = Here(par, row, datum, T.model, T.table, T.state, g[theta:], buf, z, room, first, tag, key)
-            estimate(site, x, e, r, c)
+            estimate(site[0], x, e, r, c)
             pull(g, site, jac, T)
         for p in range(P):
             for l in range(L):
@@ -292,14 +302,17 @@ def rows_drawn(pair: Pair, be: Backend, L: int) -> Function:
 
 
 def pulled_back(pair: Pair, be: Backend, L: int) -> Function:
-    """`pull(g, site, jac, tables)`: g += J' site, J the Jacobian of the sites' parameters in theta."""
-    theta, S = pair.theta, pair.S
+    """`pull(g, site, jac, tables)`: g += sum over rows of J' site, J the Jacobian of a row's site parameters in theta."""
+    theta, S, ROWS = pair.theta, pair.S, rows_together(pair, L)
 
     @be.jit
     def same(g, site, jac, T):  # type: ignore[no-untyped-def]
         for p in range(theta):
             for l in range(L):
-                g[p, l] += site[p, l]
+                total = g[p, l]
+                for n in range(ROWS):
+                    total += site[n, p, l]
+                g[p, l] = total
 
     @be.jit
     def through(g, site, jac, T):  # type: ignore[no-untyped-def]
@@ -307,6 +320,9 @@ def pulled_back(pair: Pair, be: Backend, L: int) -> Function:
             for i in range(T.start[p], T.start[p + 1]):
                 entry, s = T.which[i], T.source[i]
                 for l in range(L):
-                    g[p, l] += jac[entry, S * l] * site[s, l]
+                    total = g[p, l]
+                    for n in range(ROWS):
+                        total += jac[n, entry, S * l] * site[n, s, l]
+                    g[p, l] = total
 
     return through if pair.distinct else same

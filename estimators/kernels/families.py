@@ -11,6 +11,7 @@ from estimators.kernels import vmath
 from estimators.kernels.backend import Backend, Function
 from estimators.kernels.base import FamilyLanes, LaneFamily, Shape
 from estimators.kernels.philox import UNIT, normals, uniform
+from estimators.kernels.tally import tile_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -187,7 +188,7 @@ def normal_parameters(theta: Tensor) -> np.ndarray:
 
 def normal(be: Backend, words: Function, shape: Shape, L: int, S: int) -> FamilyLanes:
     """x = mu + sigma eps; score (eps / sigma, eps^2 - 1); dx/dmu = 1, dx/dlog sigma = x - mu."""
-    D, R, draw = shape.D, be.real, normals(be, words, L, S)
+    D, T, R, draw = shape.D, tile_of(shape.D), be.real, normals(be, words, L, S)
     assert draw is not None
     ZERO, ONE, HALF, LOG_ROOT_TURN = R(0), R(1), R(0.5), R(0.5 * math.log(2 * math.pi))
 
@@ -229,13 +230,31 @@ def normal(be: Backend, words: Function, shape: Shape, L: int, S: int) -> Family
                 g[d, l] += v[d, l]
                 g[D + d, l] += v[d, l] * (x[d, l] - c.par[MU, d, S * l])
 
+    def paths(K: int) -> Function:
+        @be.jit
+        def paths(g, x, w, v, c):  # type: ignore[no-untyped-def]
+            for d in range(D):
+                for l in range(L):
+                    total, spread = g[d, l], g[D + d, l]
+                    for k in range(K):
+                        moved = w[k, l] * v[k, d, l]
+                        total += moved
+                        spread += moved * (x[k, d, l] - c.par[MU, d, S * l])
+                    g[d, l] = total
+                    g[D + d, l] = spread
+
+        return paths
+
     @be.jit
     def log_prob(out, x, c):  # type: ignore[no-untyped-def]
         out[:] = ZERO
-        for d in range(D):
+        for tile in range(D // T):
             for l in range(L):
-                eps = (x[d, l] - c.par[MU, d, S * l]) * c.par[INVERSE, d, S * l]
-                out[l] -= HALF * eps * eps + c.par[LOG_SIGMA, d, S * l] + LOG_ROOT_TURN
+                total = out[l]
+                for d in range(tile * T, (tile + 1) * T):
+                    eps = (x[d, l] - c.par[MU, d, S * l]) * c.par[INVERSE, d, S * l]
+                    total -= HALF * eps * eps + c.par[LOG_SIGMA, d, S * l] + LOG_ROOT_TURN
+                out[l] = total
 
     @be.jit
     def slope(v, x, c):  # type: ignore[no-untyped-def]
@@ -251,7 +270,7 @@ def normal(be: Backend, words: Function, shape: Shape, L: int, S: int) -> Family
                 inverse = c.par[INVERSE, d, S * l]
                 h[d * D + d, l] += inverse * inverse
 
-    return FamilyLanes(sample, score, scores, log_prob, slope, path, curve)
+    return FamilyLanes(sample, score, scores, log_prob, slope, path, curve, paths)
 
 
 FAMILIES = {

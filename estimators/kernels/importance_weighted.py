@@ -103,7 +103,7 @@ def scored(coefficients: Coefficients, samples: int | None = None) -> Form:
 
     def build(at: Lanes) -> Function:
         K = samples or at.shape.samples
-        score, credit, ZERO = at.q.score, at.credit, at.be.real(0)
+        scores, credit = at.q.scores(K), at.credit
         weigh, fill = weights(at, K), coefficients(at, K)
 
         @at.be.jit
@@ -116,11 +116,10 @@ def scored(coefficients: Coefficients, samples: int | None = None) -> Form:
                 r[4 * K],
                 r[4 * K + 1],
             )
-            g[:] = ZERO
             weigh(log_w, v, bound, spare, x, e, c)
             fill(a, hat, log_w, v, bound, spare)
+            scores(g, x, a, c)
             for k in range(K):
-                score(g, x[k], a[k], c)
                 credit(x[k], v[k], c)
 
         return estimate
@@ -206,10 +205,10 @@ def ovis_mc(auxiliary: int) -> Form:
     """g = sum_k (d_k - 1/S sum_s d_k^(s)) grad log q(x_k), d_k = L - v_k, in d_k^(s) with x_k replaced by an auxiliary draw."""
 
     def build(at: Lanes) -> Function:
-        K, L, R, sample, score, f, credit = at.shape.samples, at.L, at.be.real, at.q.sample, at.q.score, at.f, at.credit
-        weigh, exp, join = weights(at, K), vmath.exp(at.be), log_add(at.be)
+        K, L, R, sample, f, credit = at.shape.samples, at.L, at.be.real, at.q.sample, at.f, at.credit
+        scores, weigh, exp, join = at.q.scores(K), weights(at, K), vmath.exp(at.be), log_add(at.be)
         others = of_the_others(at, K, join)
-        LOG_K, one_S, ZERO = R(math.log(K)), R(1 / auxiliary), R(0)
+        LOG_K, one_S = R(math.log(K)), R(1 / auxiliary)
 
         @at.be.jit
         def estimate(g, x, e, r, c):  # type: ignore[no-untyped-def]
@@ -221,7 +220,6 @@ def ovis_mc(auxiliary: int) -> Form:
                 r[4 * K],
                 r[4 * K + 1],
             )
-            g[:] = ZERO
             weigh(log_w, v, bound, spare, x, e, c)
             others(hat, log_w, spare)
             for k in range(K):
@@ -234,8 +232,8 @@ def ovis_mc(auxiliary: int) -> Form:
                     for l in range(L):
                         both = join(hat[k, l], spare[l])
                         a[k, l] -= one_S * (both - LOG_K - exp(spare[l] - both))
+            scores(g, x, a, c)
             for k in range(K):
-                score(g, x[k], a[k], c)
                 credit(x[k], v[k], c)
 
         return estimate
@@ -260,28 +258,27 @@ def by_path(square: bool = False, total: bool = False) -> Form:
     """g = sum_k v_k (dx_k/dtheta)' grad log w_k; square: v_k^2; total: less sum_k v_k grad log q(x_k)."""
 
     def build(at: Lanes) -> Function:
-        K, D, L, path, score, df, credit = at.shape.samples, at.D, at.L, at.q.path, at.q.score, at.df, at.credit
-        assert path is not None
-        weigh, ZERO = weights(at, K), at.be.real(0)
+        assert at.q.paths is not None
+        K, L, df, credit = at.shape.samples, at.L, at.df, at.credit
+        paths, scores, weigh, ZERO = at.q.paths(K), at.q.scores(K), weights(at, K), at.be.real(0)
 
         @at.be.jit
         def estimate(g, x, e, r, c):  # type: ignore[no-untyped-def]
-            log_w, v, bound, a = r[:K], r[K : 2 * K], r[4 * K], r[4 * K + 1]
-            g[:] = ZERO
-            weigh(log_w, v, bound, a, x, e, c)
+            log_w, v, a, bound, spare = r[:K], r[K : 2 * K], r[2 * K : 3 * K], r[4 * K], r[4 * K + 1]
+            weigh(log_w, v, bound, spare, x, e, c)
             for k in range(K):
-                df(e[0], x[k], c)
-                for l in range(L):
-                    a[l] = v[k, l] * v[k, l] if square else v[k, l]
-                for d in range(D):
-                    for l in range(L):
-                        e[0, d, l] *= a[l]
-                path(g, x[k], e[0], c)
-                if total:
-                    for l in range(L):
-                        a[l] = -v[k, l]
-                    score(g, x[k], a, c)
+                df(e[k], x[k], c)
                 credit(x[k], v[k], c)
+                for l in range(L):
+                    a[k, l] = -v[k, l]
+            if total:
+                scores(g, x, a, c)
+            else:
+                g[:] = ZERO
+            for k in range(K):
+                for l in range(L):
+                    a[k, l] = v[k, l] * v[k, l] if square else v[k, l]
+            paths(g, x, a, e, c)
 
         return estimate
 
