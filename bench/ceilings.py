@@ -17,7 +17,7 @@ import numpy as np
 if TYPE_CHECKING:
     from bench.evaluate import Trial
 
-LANES, FILLS, ROUNDS, KEY = 256, 20_000, 15, np.uint64(0x5EED)
+LANES, FILLS, ROUNDS, KEY = 256, 2000, 100, np.uint64(0x5EED)
 FILLER = '''"""A buffer filled again and again, written by bench/ceilings.py."""
 
 import numpy as np

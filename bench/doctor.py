@@ -25,8 +25,8 @@ KERNELS: tuple[tuple[str, dict[str, Any], str, dict[str, Any]], ...] = (
     ("disarm", {}, "bernoulli_toy", {"dim": 200}),
     ("reinforce", {}, "gaussian_cost", {}),
 )
-NUMBERS_AT_ONCE = 2**23  # in one timed call of a kernel, about
-ROUNDS = 7
+NUMBERS_AT_ONCE = 2**21  # in one timed call of a kernel, about
+ROUNDS = 30
 
 
 @dataclass(frozen=True)

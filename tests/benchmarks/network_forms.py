@@ -29,7 +29,7 @@ def naive(trial: Trial) -> Callable[[], torch.Tensor]:
 
 
 def one_digit() -> Problem:
-    """The encoder's logits of one digit as theta `[16]`, the model held fixed: what is differentiated where no encoder is learned."""
+    """The encoder's logits of one digit as theta `[16]`, the model held fixed: what is differentiated without an encoder."""
     whole = PROBLEMS["sbn"](data=1, batch=0)
     model, digit = whole.model, whole.data
     assert model is not None
