@@ -1,7 +1,7 @@
 """What the vectorised forms are written with: the fastest way that numpy, and that torch, has of each, replicates on the last axis.
 
-Found by timing: numpy's raw SFC64 words come twice as fast as its uniforms, and in float32 a Box-Muller of them twice as fast as its
-normals; torch fills int32 faster than reals, and in float64 a Box-Muller of its uniforms is up to twice as fast as its normals.
+Found by timing: numpy has raw SFC64 words twice as fast as uniforms, and in float32 a Box-Muller of them twice as fast as normals;
+torch fills int32 faster than reals, and in float64 a Box-Muller of its uniforms is up to twice as fast as its normals.
 """
 
 from __future__ import annotations
