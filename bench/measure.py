@@ -119,6 +119,7 @@ def observe(
         cold = cold if kernel is None else time.perf_counter() - learned
         pilot = pilot_mean(trial, state)
         exact = np.full(len(pilot), np.nan) if truth is None else truth.gradient.numpy()
+        rounding = 0.0 if dtype == "float64" else rounding_of(trial, state, kernel is not None, seed, point)
         sums, count = _all_blocks(trial, state, kernel, pilot, exact, replicates, progress)
     rows = max(problem.batch or problem.rows, 1)
     evaluated = rows * (_evaluated(trial, replicates) if kernel is None else replicates)
@@ -145,6 +146,7 @@ def observe(
         dtype=dtype,
         threads=threads,
         state={} if state is None else {n: t.cpu().numpy() for n, t in state.items()},
+        rounding=rounding,
     )
 
 
@@ -262,6 +264,28 @@ def pilot_mean(trial: Trial, state: State | None) -> np.ndarray:
         finite = np.isfinite(g).all(1)
         total, n = total + g[finite].sum(0), n + int(finite.sum())
     return total / max(n, 1)
+
+
+def rounding_of(trial: Trial, state: State | None, by_kernel: bool, seed: int, point: str) -> float:
+    """How far gradients are from those of the same replicates by torch in float64, in standard deviations: root mean square.
+
+    Draws at a threshold count in full. Relative to the length of the gradient where it does not vary; NaN for estimators that draw
+    their noise themselves, which is another in another precision.
+    """
+    from bench.evaluate import gradients, prepare
+    from bench.kernels import kernel_for
+    from estimators.noise import PILOT
+
+    if trial.estimator.gradients is not None:
+        return math.nan
+    chunk = range(min(chunk_of(trial), PILOT_REPLICATES))
+    double = prepare(trial.estimator, trial.problem, seed, point, "float64", str(trial.device))
+    known = None if state is None else {name: t.double() for name, t in state.items()}
+    wanted = gradients(double, chunk, known, phase=PILOT).cpu().numpy()
+    kernel = kernel_for(trial, state, PILOT) if by_kernel else None
+    found = gradients(trial, chunk, state, phase=PILOT).cpu().numpy() if kernel is None else kernel.gradients(chunk)
+    spread = float(np.linalg.norm(wanted - wanted.mean(0)))
+    return float(np.linalg.norm(found - wanted)) / (spread or float(np.linalg.norm(wanted)) or 1.0)
 
 
 def measure(

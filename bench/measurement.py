@@ -73,6 +73,7 @@ class Measurement:
     work_variance: float
     work_variance_interval: tuple[float, float]
     cold_s: float
+    rounding: float
     peak_bytes: int
     replicates: int
     nonfinite: int
@@ -150,6 +151,7 @@ def summarise(outcome: Outcome, timing: Timing | None = None, rejected: bool | N
         work_variance=work.value,
         work_variance_interval=(work.low, work.high),
         cold_s=outcome.cold_s,
+        rounding=outcome.rounding,
         peak_bytes=outcome.peak_bytes,
         replicates=outcome.replicates,
         nonfinite=s.nonfinite,

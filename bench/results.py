@@ -52,6 +52,7 @@ COLUMNS: dict[str, str] = {
     **dict.fromkeys(["status", "reason"], _TEXT),
     **dict.fromkeys(["work_variance_low", "work_variance_high"], _REAL),
     **dict.fromkeys(["yardstick_ratio", "yardstick_ratio_low", "yardstick_ratio_high", "hessian_evals"], _REAL),
+    "rounding": _REAL,
     "key": _TEXT,
 }
 CELL_KEY = ["run", "problem", "problem_settings", "point", "estimator", "estimator_settings"]
@@ -147,6 +148,7 @@ def _measured(outcome: Outcome, m: Measurement) -> dict[str, Any]:
         "tolerance",
         "replicates_needed",
         "cold_s",
+        "rounding",
         "hessian_evals",
         "learn_f_evals",
         "learn_gradient_evals",

@@ -21,6 +21,7 @@ from estimators.disarm import disarm
 from estimators.pathwise import pathwise
 from estimators.rebar import rebar
 from estimators.score_function import reinforce, rloo
+from estimators.spsa import spsa
 from problems.base import Problem
 from problems.bernoulli_toy import bernoulli_toy
 from problems.families.bernoulli import Bernoulli
@@ -67,8 +68,8 @@ def test_a_claim_that_is_false_is_biased() -> None:
 
 
 def test_a_pair_that_cannot_run_is_refused_with_the_reason() -> None:
-    with pytest.raises(Mismatch, match="rebar on bernoulli_toy has no numba kernel"):
-        measure(rebar(), bernoulli_toy(), backend="numba")
+    with pytest.raises(Mismatch, match="spsa on bernoulli_toy has no numba kernel: spsa has no kernel form"):
+        measure(spsa(), bernoulli_toy(), backend="numba")
     with pytest.raises(
         ValueError, match="bernoulli_toy has no point 'midd': it has init, mid, converged; did you mean 'mid'"
     ):
@@ -79,7 +80,7 @@ def test_a_pair_that_cannot_run_is_refused_with_the_reason() -> None:
 def test_blocks_apart_are_the_whole(estimator: Estimator) -> None:
     """Blocks measured one by one, in any order, and folded in index order give the sums of one run bit for bit."""
     problem = bernoulli_toy()
-    whole = observe(estimator, problem, replicates=3 * BLOCK + 100, seed=5)
+    whole = observe(estimator, problem, replicates=3 * BLOCK + 100, seed=5, backend="torch")
     trial = prepare(estimator, problem, 5, "init")
     state, _ = learn(trial)
     pilot = pilot_mean(trial, state)
@@ -193,3 +194,19 @@ def test_the_kernel_measures_what_torch_measures(estimator: Estimator) -> None:
     timed = measure(estimator, bernoulli_toy(), replicates=BLOCK, backend="numba", rounds=6)
     assert timed.backend == "numba"
     assert timed.seconds_per_estimate > 0
+
+
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+def test_single_precision_says_how_far_it_is_from_double(backend: str) -> None:
+    assert observe(rloo(), bernoulli_toy(), backend=backend, replicates=BLOCK).rounding == 0
+    single = observe(rloo(), bernoulli_toy(), backend=backend, replicates=BLOCK, dtype="float32")
+    assert 1e-9 < single.rounding < 1e-5
+    assert outcome_from_bytes(outcome_to_bytes(single)).rounding == single.rounding
+
+
+def test_another_combine_has_no_kernel() -> None:
+    changed = replace(rloo(), combine=lambda q, x, fx: 2 * q.score(x, fx))
+    with pytest.raises(Mismatch, match="not the one that its kernel form was written for"):
+        observe(changed, bernoulli_toy(), backend="numba")
+    assert observe(changed, bernoulli_toy(), replicates=BLOCK).backend == "torch"
+    assert observe(rloo(), bernoulli_toy(), replicates=BLOCK).backend == "numba"

@@ -1,9 +1,8 @@
-"""Kernels compiled by the tests are kept in a folder of the session's own."""
+"""Pairs and their kernels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,19 +10,10 @@ import pytest
 from bench.evaluate import Trial, learn, prepare
 from bench.kernels import lazy_kernel_for
 from estimators import ESTIMATORS
-from estimators.kernels import cache
 from estimators.kernels.cpu import Kernel
 from problems import PROBLEMS
 
 Named = tuple[str, dict[str, Any]]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def kernel_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("kernels")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(cache.VARIABLE, str(folder))
-        yield folder
 
 
 @pytest.fixture(scope="session")
