@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 else:
     from numba import config, cuda
 
+    config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # few replicates make a small grid, and that is what was asked for
+
 LANES = 4  # of a thread
 THREADS = 128  # of a block that makes gradients: with 255 registers each, two blocks fit a multiprocessor
 SLOTS = tally.GROUPS  # threads of a block that adds up, one a group
@@ -277,11 +279,17 @@ def adding() -> tuple[Any, Any]:
 
 @dataclass(frozen=True, eq=False)
 class Compiled:
-    """A pair's kernel. grid: of so many threads at most. space: None where threads work in memory of their own."""
+    """A pair's kernel. threads: at most so many. space: shapes and types; None where threads work in memory of their own."""
 
     run: Any
     threads: int
-    space: Space | None
+    space: tuple[tuple[tuple[int, ...], Any], ...] | None = None
+
+    def spaces(self) -> Space | int:
+        """What its threads work in, on the device."""
+        if self.space is None:
+            return 0
+        return Space(*(cuda.device_array((*shape, self.threads), kind) for shape, kind in self.space))
 
 
 def chosen_form(pair: Pair, be: Backend) -> tuple[Callable[[Pair, Backend, Block], Function], Block, int]:
@@ -297,10 +305,9 @@ def compiled(pair: Pair) -> Compiled:
     form, made, needs = chosen_form(pair, be)
     run = cuda.jit(form(pair, be, made))
     if form is in_local_memory:
-        return Compiled(run, 2**20, None)
+        return Compiled(run, 2**20)
     threads = max(THREADS, min(2**17, WORKSPACE // needs) // THREADS * THREADS)
-    places = zip(shapes(made), types(be), strict=True)
-    return Compiled(run, threads, Space(*(cuda.device_array((*shape, threads), kind) for shape, kind in places)))
+    return Compiled(run, threads, tuple(zip(shapes(made), types(be), strict=True)))
 
 
 _compiled: dict[str, Compiled] = {}
@@ -331,6 +338,7 @@ class Kernel:
     chunk: int = CHUNK
     threads: int = THREADS
     held: dict[int, tuple[Any, Any]] = field(default_factory=dict)
+    space: Space | int | None = None
 
     @property
     def at_once(self) -> int:
@@ -386,9 +394,9 @@ class Kernel:
 
     def _launch(self, out: Any, first: int) -> None:
         quads = min(out.shape[2], self.compiled.threads)
-        space = self.compiled.space if self.compiled.space is not None else 0
+        self.space = self.compiled.spaces() if self.space is None else self.space
         run = self.compiled.run[-(-quads // self.threads), self.threads]
-        run(out, space, self.tables, np.uint64(first), np.uint64(self.tag), np.uint64(self.key))
+        run(out, self.space, self.tables, np.uint64(first), np.uint64(self.tag), np.uint64(self.key))
 
     def _held(self, chunks: int) -> tuple[Any, Any]:
         """Where the gradients of so many chunks go, and the rows made of them."""

@@ -15,7 +15,7 @@ import pytest
 import torch
 from pairs import trials
 
-from bench.evaluate import Trial, gradients, learn, prepare
+from bench.evaluate import State, Trial, gradients, learn, prepare
 from bench.kernels import at_home, block_sums_by_kernel, kernel_for
 from bench.measure import measure
 from bench.moments import block_sums, to_bytes
@@ -36,8 +36,8 @@ def pairs() -> dict[str, Trial]:
     return dict(trials(device="cuda"))
 
 
-def of(trial: Trial) -> tuple[cuda.Kernel, cpu.Kernel]:
-    state = learn(trial)[0]
+def of(trial: Trial, state: State | None = None) -> tuple[cuda.Kernel, cpu.Kernel]:
+    state = state or learn(trial)[0]
     found = kernel_for(trial, state)
     assert isinstance(found, cuda.Kernel)
     problem, state = at_home(trial.problem, state)
@@ -53,8 +53,9 @@ def test_gradients_are_the_cpus_to_rounding(pairs: dict[str, Trial], name: str) 
 @pytest.mark.parametrize("name", NAMES)
 def test_torch_forms_on_the_device_are_the_kernels(pairs: dict[str, Trial], name: str) -> None:
     trial = pairs[name]
-    found = gradients(trial, REPLICATES, learn(trial)[0]).cpu().numpy()
-    close_but_for_draws(found, of(trial)[0].gradients(REPLICATES), 1e-10)
+    state = learn(trial)[0]
+    found = gradients(trial, REPLICATES, state).cpu().numpy()
+    close_but_for_draws(found, of(trial, state)[0].gradients(REPLICATES), 1e-10)
 
 
 def close_but_for_draws(found: np.ndarray, wanted: np.ndarray, rounding: float) -> None:
@@ -82,7 +83,7 @@ def test_sums_are_those_of_the_gradients_and_the_same_again(pairs: dict[str, Tri
 def test_in_global_memory_gradients_are_the_same(pairs: dict[str, Trial], monkeypatch: pytest.MonkeyPatch) -> None:
     here, _ = of(pairs["rloo-bernoulli_toy"])
     monkeypatch.setattr(cuda, "MOST_LOCAL", 0)
-    there = replace(here, compiled=cuda.compiled(here.pair), held={})
+    there = replace(here, compiled=cuda.compiled(here.pair), held={}, space=None)
     assert there.compiled.space is not None
     np.testing.assert_allclose(there.gradients(REPLICATES), here.gradients(REPLICATES), rtol=0, atol=1e-13)
 
