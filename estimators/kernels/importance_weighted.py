@@ -80,17 +80,19 @@ def of_the_others(at: Lanes, K: int, add: Function) -> Function:
 
     @at.be.jit
     def others(out, a, before):  # type: ignore[no-untyped-def]
-        out[K - 2, :] = a[K - 1]
+        for l in range(L):
+            out[K - 2, l] = a[K - 1, l]
+            before[l] = a[0, l]
         for back in range(K - 2):
             k = K - 3 - back
             for l in range(L):
                 out[k, l] = add(out[k + 1, l], a[k + 1, l])
-        before[:] = a[0]
         for k in range(1, K - 1):
             for l in range(L):
                 out[k, l] = add(before[l], out[k, l])
                 before[l] = add(before[l], a[k, l])
-        out[K - 1, :] = before
+        for l in range(L):
+            out[K - 1, l] = before[l]
 
     return others
 
@@ -245,9 +247,13 @@ def wake_phi(samples: int) -> Form:
     """g = sum_k v_k grad log q(x_k)."""
 
     def coefficients(at: Lanes, K: int) -> Function:
+        L = at.L
+
         @at.be.jit
         def fill(a, hat, log_w, v, bound, spare):  # type: ignore[no-untyped-def]
-            a[:] = v
+            for k in range(K):
+                for l in range(L):
+                    a[k, l] = v[k, l]
 
         return fill
 
