@@ -55,8 +55,12 @@ def plain(dtype: str = "float64") -> Backend:
     )
 
 
-def cpu(dtype: str = "float64", contract: bool = True) -> Backend:
-    """numba for this CPU. contract: a b + c may be rounded once; without, results are plain Python's to the bit."""
+def cpu(dtype: str = "float64", contract: bool = True, from_python: bool = True) -> Backend:
+    """numba for this CPU.
+
+    contract: a b + c may be rounded once; without, results are plain Python's to the bit. from_python: the functions can be called
+    from Python as well, for which each needs a wrapper: a quarter of the time of compiling.
+    """
     from llvmlite import ir
     from numba import njit, types
     from numba.extending import intrinsic
@@ -78,6 +82,9 @@ def cpu(dtype: str = "float64", contract: bool = True) -> Backend:
 
     # error_model: Python's raises on division by zero, and a loop that may raise is not vectorised. forceinline, and not
     # inline="always", which would take the caller's flags.
-    jit = njit(error_model="numpy", fastmath=set(FAST) if contract else False, forceinline=True)
-    sum_jit = njit(error_model="numpy", fastmath={*FAST, "reassoc", "nnan"}, forceinline=True) if contract else None
+    how: dict[str, Any] = {"error_model": "numpy", "forceinline": True}
+    if not from_python:
+        how |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    jit = njit(fastmath=set(FAST) if contract else False, **how)
+    sum_jit = njit(fastmath={*FAST, "reassoc", "nnan"}, **how) if contract else None
     return Backend("cpu", getattr(np, dtype), jit, bits, unbits, sum_jit)

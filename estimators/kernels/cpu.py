@@ -83,7 +83,9 @@ def known(pair: Pair, be: Backend, L: int) -> dict[str, Any]:
 def driver(pair: Pair, contract: bool = True) -> ModuleType:
     """The compiled driver of a pair; from the disk cache where it has been compiled before."""
     return disk.module(
-        DRIVER, identity(pair, contract), lambda: known(pair, cpu(pair.dtype, contract), pair.lanes_of_cpu)
+        DRIVER,
+        identity(pair, contract),
+        lambda: known(pair, cpu(pair.dtype, contract, from_python=False), pair.lanes_of_cpu),
     )
 
 
