@@ -145,13 +145,9 @@ def in_local_memory(pair: Pair, be: Backend, made: Block) -> Function:
 
     def gradients(out, space, T, first, tag, key):  # type: ignore[no-untyped-def]
         g, site = cuda.local.array((P, LANES), REAL), cuda.local.array(SITE, REAL)
-        x, e, r, z = (
-            cuda.local.array(X, REAL),
-            cuda.local.array(E, REAL),
-            cuda.local.array(R, REAL),
-            cuda.local.array(Z, COMPLEX),
-        )
-        room, par, row = cuda.local.array(ROOM, REAL), cuda.local.array(PAR, REAL), cuda.local.array(ROW, REAL)
+        x, e, r = cuda.local.array(X, REAL), cuda.local.array(E, REAL), cuda.local.array(R, REAL)
+        z, room = cuda.local.array(Z, COMPLEX), cuda.local.array(ROOM, REAL)
+        par, row = cuda.local.array(PAR, REAL), cuda.local.array(ROW, REAL)
         datum, jac = cuda.local.array(DATUM, np.uint64), cuda.local.array(JAC, REAL)
         buf, chosen = cuda.local.array(BUF, np.uint32), cuda.local.array(CHOSEN, np.uint64)
         for j in range(cuda.grid(1), out.shape[2], cuda.gridsize(1)):
