@@ -7,7 +7,7 @@ from estimators.kernels.base import Form, Lanes, Shape
 from estimators.kernels.families import INVERSE, MU, SIGMA
 
 RIDGE = 1e-3
-COVARIANCE, VARIANCE, A0, A1, B0, B1, VALUE, SHARE, ROW, OWN = range(10)  # rows of r after the Hessian's
+COVARIANCE, VARIANCE, A0, A1, B0, B1, SHARE, ROW, OWN = range(9)  # rows of r after the Hessian's
 
 
 def delta_method(samples: int, fresh: int) -> Form:
@@ -17,19 +17,27 @@ def delta_method(samples: int, fresh: int) -> Form:
     n = samples + fresh
 
     def build(at: Lanes) -> Function:
-        D, L, S, R, f = at.D, at.L, at.S, at.be.real, at.f
+        D, L, S, R, f, df = at.D, at.L, at.S, at.be.real, at.f, at.df
         FX = D * D + OWN
-        FQ = FX + n
+        FQ = FX + n + 1
         HALF, ONE = R(0.5), R(1)
         row_times = times(at)
 
         @at.be.jit
-        def evaluate(x, e, r, k, c):  # type: ignore[no-untyped-def]
-            """f and fq at x_k."""
-            d, gamma, out, Hd = e[k], e[n], r[FQ + k], r[D * D + ROW]
+        def evaluate(x, r, k, c):  # type: ignore[no-untyped-def]
+            """f at x_k."""
             f(r[FX + k], x[k], c)
+
+        @at.be.jit
+        def slope(gamma, x, r, c):  # type: ignore[no-untyped-def]
+            df(gamma, x[n], c)
+
+        @at.be.jit
+        def expand(e, r, k):  # type: ignore[no-untyped-def]
+            """fq at x_k."""
+            d, gamma, out, Hd = e[k], e[n], r[FQ + k], r[D * D + ROW]
             for l in range(L):
-                out[l] = r[D * D + VALUE, l]
+                out[l] = r[FX + n, l]
             for i in range(D):
                 row_times(Hd, r, i, d)
                 for l in range(L):
@@ -43,10 +51,10 @@ def delta_method(samples: int, fresh: int) -> Form:
             s0, s1 = eps * inverse, eps * eps - ONE
             return r[FX + k, l] * s0, r[FX + k, l] * s1, r[FQ + k, l] * s0, r[FQ + k, l] * s1
 
-        return expanded(at, samples, fresh, evaluate, terms)
+        return expanded(at, samples, fresh, evaluate, slope, expand, terms)
 
     def rows(shape: Shape) -> int:
-        return shape.D**2 + OWN + 2 * n
+        return shape.D**2 + OWN + 2 * n + 1
 
     return Form(n + 1, rows, build, gradient=True, families=("normal",), hessian=True)
 
@@ -60,14 +68,22 @@ def delta_pathwise(samples: int, fresh: int) -> Form:
 
     def build(at: Lanes) -> Function:
         D, L, df = at.D, at.L, at.df
+        FIRST = D * D + OWN
         row_times = times(at)
 
         @at.be.jit
-        def evaluate(x, e, r, k, c):  # type: ignore[no-untyped-def]
-            """f' and fq' at x_k."""
-            gamma, Hd, of_f = e[n], r[D * D + ROW], D * D + OWN + 2 * D * k
-            of_fq = of_f + D
-            df(r[of_f:of_fq], x[k], c)
+        def evaluate(x, r, k, c):  # type: ignore[no-untyped-def]
+            """f' at x_k."""
+            df(r[FIRST + 2 * D * k : FIRST + 2 * D * k + D], x[k], c)
+
+        @at.be.jit
+        def slope(gamma, x, r, c):  # type: ignore[no-untyped-def]
+            gamma[:] = r[FIRST + 2 * D * n : FIRST + 2 * D * n + D]
+
+        @at.be.jit
+        def expand(e, r, k):  # type: ignore[no-untyped-def]
+            """fq' at x_k."""
+            gamma, Hd, of_fq = e[n], r[D * D + ROW], FIRST + 2 * D * k + D
             for i in range(D):
                 row_times(Hd, r, i, e[k])
                 for l in range(L):
@@ -76,47 +92,41 @@ def delta_pathwise(samples: int, fresh: int) -> Form:
         @at.be.jit
         def terms(x, e, r, k, i, l, c):  # type: ignore[no-untyped-def]
             """f' and fq', of mu_i, and times d of log sigma_i."""
-            of_f, d = D * D + OWN + 2 * D * k + i, e[k, i, l]
+            of_f, d = FIRST + 2 * D * k + i, e[k, i, l]
             return r[of_f, l], d * r[of_f, l], r[of_f + D, l], d * r[of_f + D, l]
 
-        return expanded(at, samples, fresh, evaluate, terms)
+        return expanded(at, samples, fresh, evaluate, slope, expand, terms)
 
     def rows(shape: Shape) -> int:
-        return shape.D**2 + OWN + 2 * shape.D * n
+        return shape.D**2 + OWN + 2 * shape.D * n + shape.D
 
     return Form(n + 1, rows, build, gradient=True, families=("normal",), hessian=True)
 
 
-def expanded(at: Lanes, samples: int, fresh: int, evaluate: Function, terms: Function) -> Function:
+def expanded(
+    at: Lanes, samples: int, fresh: int, evaluate: Function, slope: Function, expand: Function, terms: Function
+) -> Function:
     """g = 1/K sum_k (A_k - a B_k) + a (gamma, diag(H) sigma^2), a regressed on the fresh samples.
 
-    evaluate(x, e, r, k, c): what is needed at x_k. terms(x, e, r, k, i, l, c): A and B there, of mu_i, log sigma_i: A0, A1, B0, B1.
-    x_k, and mu the last; e: x_k - mu, and gamma the last.
+    evaluate(x, r, k, c): f, or its gradient, at x_k, of which the last is mu. slope(gamma, x, r, c). expand(e, r, k): fq, or its
+    gradient, at x_k; e: x_k - mu, and gamma the last; H in the first rows of r. terms(x, e, r, k, i, l, c): A and B at x_k, of
+    mu_i, log sigma_i: A0, A1, B0, B1.
     """
-    D, L, S, R, sample, f, df, hessian, credit = (
-        at.D,
-        at.L,
-        at.S,
-        at.be.real,
-        at.q.sample,
-        at.f,
-        at.df,
-        at.hessian,
-        at.credit,
-    )
+    D, L, S, R, sample, hessian, credit = at.D, at.L, at.S, at.be.real, at.q.sample, at.hessian, at.credit
     assert hessian is not None
     n, DD, ZERO, ONE, one_K, ridge = samples + fresh, at.D**2, R(0), R(1), R(1 / samples), R(RIDGE)
     one_fresh = R(1 / max(fresh, 1))
 
     @at.be.jit
-    def expand(x, e, r, c):  # type: ignore[no-untyped-def]
-        """f(mu), gamma and H."""
+    def place(x, e, k, c):  # type: ignore[no-untyped-def]
+        """x_k and x_k - mu; mu itself the last."""
+        if k < n:
+            sample(x[k], e[k], k, c)
         for i in range(D):
             for l in range(L):
-                x[n, i, l] = c.par[MU, i, S * l]
-        f(r[DD + VALUE], x[n], c)
-        df(e[n], x[n], c)
-        hessian(r, x[n], c)
+                mu = c.par[MU, i, S * l]
+                x[k, i, l] = x[k, i, l] if k < n else mu
+                e[k, i, l] = x[k, i, l] - mu
 
     @at.be.jit
     def means(x, e, r, i, c):  # type: ignore[no-untyped-def]
@@ -153,16 +163,16 @@ def expanded(at: Lanes, samples: int, fresh: int, evaluate: Function, terms: Fun
 
     @at.be.jit
     def estimate(g, x, e, r, c):  # type: ignore[no-untyped-def]
-        expand(x, e, r, c)
         r[DD + SHARE, :] = one_K
-        for k in range(n):
-            sample(x[k], e[k], k, c)
-            for i in range(D):
-                for l in range(L):
-                    e[k, i, l] = x[k, i, l] - c.par[MU, i, S * l]
-            evaluate(x, e, r, k, c)
+        for k in range(n + 1):
+            place(x, e, k, c)
+            evaluate(x, r, k, c)
             if k < samples:
                 credit(x[k], r[DD + SHARE], c)
+        slope(e[n], x, r, c)
+        hessian(r, x[n], c)
+        for k in range(n):
+            expand(e, r, k)
         regressed(x, e, r, c)
         a = r[DD + COVARIANCE]
         for i in range(D):
