@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from bench.evaluate import gradients
+from bench.evaluate import gradients, prepare
+from estimators import ESTIMATORS
+from estimators.kernels import block, cpu
+from estimators.kernels.backend import Backend, plain
+from estimators.kernels.philox import replicates_of
+from estimators.noise import PILOT, rows_without_replacement
+from problems import PROBLEMS
+from tests.estimators.kernels.test_parity import by_plain_python, label
 
-BATCH, WHOLE = ("sbn", {}), ("sbn", {"data": 4, "batch": 0})
-TINY = ("tiny_sbn", {})
+TINY, DRAWN = ("tiny_sbn", {}), ("sbn", {"hidden": 4, "data": 6, "batch": 3})
 CASES: list[tuple[tuple[str, dict[str, Any]], tuple[str, dict[str, Any]], str]] = [
     (("reinforce", {"samples": 2, "baseline": -9.0}), TINY, "init"),
     (("rloo", {"samples": 3}), TINY, "init"),
     (("arm", {}), TINY, "init"),
     (("disarm", {"samples": 4}), TINY, "init"),
-    (("reinforce", {}), WHOLE, "init"),
-    (("rloo", {"samples": 2}), WHOLE, "init"),
-    (("arm", {}), WHOLE, "init"),
-    (("disarm", {}), WHOLE, "init"),
-    (("rloo", {"samples": 2}), ("sbn", {"data": 1, "batch": 0}), "init"),
-    (("reinforce", {}), BATCH, "init"),
-    (("rloo", {"samples": 2}), BATCH, "init"),
-    (("arm", {}), BATCH, "init"),
-    (("disarm", {}), BATCH, "init"),
+    (("rloo", {"samples": 2}), ("sbn", {"data": 4, "batch": 0}), "init"),
+    (("disarm", {}), ("sbn", {"data": 1, "batch": 0}), "init"),
+    (("reinforce", {}), DRAWN, "init"),
+    (("rloo", {"samples": 2}), ("sbn", {}), "init"),
+    (("rloo", {"samples": 3}), ("sbn", {"hidden": 3, "data": 2, "batch": 2}), "init"),
+    (("arm", {}), DRAWN, "init"),
+    (("disarm", {}), ("sbn", {"hidden": 5, "data": 3, "batch": 1}), "init"),
 ]
-
-
-def label(value: Any) -> str:
-    return value if isinstance(value, str) else "-".join([value[0], *(f"{k}{v}" for k, v in value[1].items())])
 
 
 @pytest.mark.parametrize(("estimator", "problem", "point"), CASES, ids=label)
@@ -38,3 +39,47 @@ def test_kernel_is_the_torch_form(pair: Any, estimator: Any, problem: Any, point
     replicates = range(251, 401)  # neither end at a block's
     wanted = gradients(trial, replicates).numpy()
     np.testing.assert_allclose(kernel.gradients(replicates), wanted, rtol=0, atol=1e-12 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("problem", [("tiny_sbn", {"hidden": 2, "data": 2}), DRAWN], ids=label)
+def test_compiled_without_contraction_is_plain_python_to_the_bit(problem: Any) -> None:
+    trial = prepare(ESTIMATORS["rloo"](samples=2), PROBLEMS[problem[0]](**problem[1]), 7, "init")
+    exact = cpu.kernel(trial.estimator, trial.problem, None, trial.key, 0, contract=False)
+    L = exact.pair.lanes_of_cpu
+    assert np.array_equal(by_plain_python(exact, block=3), exact.gradients(range(3 * L, 4 * L)))
+
+
+@pytest.mark.parametrize("problem", [TINY, DRAWN], ids=label)
+def test_in_float32(pair: Any, problem: Any) -> None:
+    trial, kernel = pair(("rloo", {"samples": 2}), problem, "init", dtype="float32")
+    wanted = gradients(trial, range(1000)).numpy()
+    far = np.abs(kernel.gradients(range(1000)) - wanted).max(1) > 1e-3 * np.abs(wanted).max()
+    assert far.sum() <= 1
+
+
+@pytest.mark.parametrize("be", [plain(), cpu.cpu()], ids=lambda be: be.name)
+@pytest.mark.parametrize(("rows", "batch"), [(1, 1), (5, 5), (30, 7), (100, 20)])
+def test_rows_are_drawn_without_replacement(be: Backend, rows: int, batch: int) -> None:
+    L, key, first = 64, 0x0123456789ABCDEF, 10
+    draw = block.rows_drawn(SimpleNamespace(N=rows, batch=batch), be, L)  # type: ignore[arg-type]
+    chosen, datum, buf = np.zeros((batch, L), np.uint64), np.full(L, 9, np.uint64), np.empty(L, np.uint32)
+    with np.errstate(over="ignore"):
+        draw(chosen, datum, buf, np.uint64(first), np.uint64(PILOT << 30), np.uint64(key))
+    wanted = rows_without_replacement(key, PILOT, range(4 * first, 4 * first + L), rows, batch)
+    assert np.array_equal(chosen.T, wanted.numpy()[replicates_of(L)])
+    assert all(len(set(lane)) == batch for lane in chosen.T)
+
+
+def test_of_equal_words_the_earlier_row_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    def words(be: Backend, lanes: int, S: int = 0) -> Any:
+        def fill(out: Any, event: int, tag: int, c: Any) -> None:
+            out[:] = (7, 3, 7, 3, 9)[event]
+
+        return fill
+
+    monkeypatch.setattr(block.philox, "words", words)
+    draw = block.rows_drawn(SimpleNamespace(N=5, batch=3), plain(), 4)  # type: ignore[arg-type]
+    chosen = np.zeros((3, 4), np.uint64)
+    zero = np.uint64(0)
+    draw(chosen, np.zeros(4, np.uint64), np.zeros(4, np.uint32), zero, zero, zero)
+    assert chosen[:, 0].tolist() == [1, 3, 0]
