@@ -35,7 +35,8 @@ def muprop(samples: int) -> Form:
             for k in range(samples):
                 sample(x[0], e[1], k, c)
                 credit(x[0], share, c)
-                linear[:] = f_mu
+                for l in range(L):
+                    linear[l] = f_mu[l]
                 along(linear, slope, x[0], c)
                 f(r[3], x[0], c)
                 for l in range(L):

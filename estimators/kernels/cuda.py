@@ -7,6 +7,7 @@ Nothing is cached on disk: a pair is compiled once a process. Under numba's simu
 
 from __future__ import annotations
 
+import dis
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -73,7 +74,12 @@ def backend(dtype: str = "float64") -> Backend:
         return replace(plain(dtype), name="cuda")
     libdevice: Any = import_module("numba.cuda.libdevice")
 
-    jit = cuda.jit(device=True, forceinline=True)
+    inlined, viewed = cuda.jit(device=True, forceinline=True), cuda.jit(device=True, inline="always")
+
+    def jit(function: Function) -> Function:
+        made: Function = viewed(function) if returns_an_element(function) else inlined(function)
+        return made
+
     if dtype == "float32":
         as_int, as_real = libdevice.float_as_int, libdevice.int_as_float
 
@@ -97,6 +103,14 @@ def backend(dtype: str = "float64") -> Backend:
         return as_double(np.int64(u))
 
     return Backend("cuda", np.float64, jit, bits, unbits)
+
+
+def returns_an_element(function: Function) -> bool:
+    """It is no more than `return a[i]`, which may be a view: numba's CUDA lets no function return one, so it is inlined first."""
+    steps = list(dis.get_instructions(function))
+    names = [step.opname for step in steps]
+    subscripted = names[-2] == "BINARY_SUBSCR" or steps[-2].argrepr == "[]"
+    return subscripted and names.count("RETURN_VALUE") == 1 and not any("STORE" in n or "CALL" in n for n in names)
 
 
 @cache
