@@ -42,7 +42,7 @@ def test_a_module_named_in_a_text_counts(tmp_path):
 
 def test_who_runs_kernels_belongs_to_members_that_have_one():
     members = catalogue()
-    with_kernel, without = (set(files_of(members.estimators[name])) for name in ("disarm", "gumbel_softmax"))
+    with_kernel, without = (set(files_of(members.estimators[name])) for name in ("disarm", "spsa"))
     assert {"bench/kernels.py", "estimators/kernels/antithetic.py", "estimators/kernels/cpu.py"} <= with_kernel
     assert not any("kernels" in title for title in without)
 
