@@ -1,7 +1,8 @@
 """Compile every pair's CUDA kernel to PTX, without a GPU: `python tests/gpu/ptx.py`; needs the extra `cuda`.
 
 Every estimator that has a kernel form, on one problem of each kind that it runs on, in float64; in float32 each once. Fails where
-one does not compile, or calls a function that was not inlined, but for what libdevice itself calls (pow, sine of large). Registers, spills and stack are ptxas's, where it is found.
+one does not compile, or calls a function that was not inlined, other than what libdevice calls itself (pow, a large sine).
+Registers, spills and stack are ptxas's, where it is found.
 """
 
 from __future__ import annotations
