@@ -78,7 +78,9 @@ def delta_pathwise(samples: int, fresh: int) -> Form:
 
         @at.be.jit
         def slope(gamma, x, r, c):  # type: ignore[no-untyped-def]
-            gamma[:] = r[FIRST + 2 * D * n : FIRST + 2 * D * n + D]
+            for i in range(D):
+                for l in range(L):
+                    gamma[i, l] = r[FIRST + 2 * D * n + i, l]
 
         @at.be.jit
         def expand(e, r, k):  # type: ignore[no-untyped-def]
