@@ -25,7 +25,7 @@ KERNELS: tuple[tuple[str, dict[str, Any], str, dict[str, Any]], ...] = (
     ("disarm", {}, "bernoulli_toy", {"dim": 200}),
     ("reinforce", {}, "gaussian_cost", {}),
 )
-NUMBERS_AT_ONCE = 2**21  # in one timed call of a kernel, about
+NUMBERS_AT_ONCE = 2**20  # in one timed call of a kernel, about: milliseconds, so that some round is not interrupted
 ROUNDS = 30
 
 
@@ -125,7 +125,7 @@ def kernel_rates(most: Ceilings) -> Iterator[Rate]:
         kernel, read = kernel_for(trial), numbers_read(trial)
         if kernel is None:
             continue
-        chunks = max(1, NUMBERS_AT_ONCE // ((read.words + read.normals) * CHUNK))
+        chunks = max(1, NUMBERS_AT_ONCE // ((read.words + read.normals + trial.dim) * CHUNK))
         replicates, nothing = range(chunks * CHUNK), np.zeros(trial.dim)
         seconds = []
         for _ in range(ROUNDS):
