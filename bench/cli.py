@@ -552,6 +552,9 @@ def reference(
 def doctor(as_json: bool) -> None:
     """This machine, the versions, how steady its clock is, and how near the kernels come to the rate of their noise."""
     from bench.doctor import examine, table
+    from estimators.kernels.backend import use_whole_vectors
+
+    use_whole_vectors()
 
     found = examine()
     if as_json:

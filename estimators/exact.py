@@ -51,5 +51,6 @@ def exact(states: int = 128) -> Estimator:
         noise=[Noise("uniform", event=())],
         value=value,
         states=states,
+        kernel="estimators.kernels.exact:exact",
         settings={"states": states},
     )

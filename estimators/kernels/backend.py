@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +42,23 @@ class Backend:
     def single(self) -> bool:
         """The lanes' numbers are float32."""
         return self.real is np.float32
+
+
+def use_whole_vectors() -> None:
+    """Let numba use the CPU's 512-bit vectors, where LLVM would keep to 256 bits, unless the user's environment says otherwise.
+
+    For a process that is ours, before anything is compiled in it. Kernels take 5 to 20% less time on an Intel CPU with AVX-512;
+    their last bits may be others.
+    """
+    from llvmlite.binding import get_host_cpu_features
+
+    features = get_host_cpu_features()
+    if features.get("avx512f"):
+        os.environ.setdefault("NUMBA_CPU_FEATURES", f"{features.flatten()},-prefer-256-bit")
+        if "numba" in sys.modules:
+            from numba.core import config
+
+            config.reload_config()
 
 
 def plain(dtype: str = "float64") -> Backend:

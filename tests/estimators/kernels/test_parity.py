@@ -33,6 +33,8 @@ CASES: list[tuple[tuple[str, dict[str, Any]], tuple[str, dict[str, Any]], str]] 
     (("pathwise", {"samples": 2}), ("gaussian_cost", {"cost": "exp", "dim": 2}), "init"),
     (("measure_valued_normal", {}), ("gaussian_cost", {"dim": 2}), "narrow"),
     (("reinforce", {}), ("quadratic", {"family": "categorical", "dim": 3}), "mid"),
+    (("exact", {}), ("quadratic", {"family": "categorical", "dim": 3}), "mid"),
+    (("exact", {}), ("tiny_sbn", {"hidden": 3, "data": 2}), "init"),
     (("rloo", {"samples": 2}), ("quadratic", {"family": "categorical", "dim": 2, "categories": 4}), "converged"),
 ]
 
@@ -108,8 +110,8 @@ def test_probabilities_at_the_ends_draw_what_torch_draws() -> None:
 def refused() -> list[tuple[Trial, str]]:
     e, p = ESTIMATORS["reinforce"](), PROBLEMS["bernoulli_toy"]()
     return [
-        (prepare(ESTIMATORS["exact"](), p), "exact has no kernel form"),
-        (prepare(e, replace(p, scalar_f=None)), "gives no scalar_f or lanes"),
+        (prepare(ESTIMATORS["spsa"](), p), "spsa has no kernel form"),
+        (prepare(e, replace(p, scalar_f=None, lanes=None)), "gives no scalar_f or lanes"),
         (prepare(e, PROBLEMS["poisson_cost"]()), "poisson variables are not written in lanes"),
         (replace(prepare(e, p), device=torch.device("meta")), "run on the CPU"),
     ]
@@ -123,6 +125,6 @@ def test_what_has_no_kernel_is_told_so(trial: Trial, why: str) -> None:
 
 def test_an_f_that_numba_does_not_know_has_no_kernel() -> None:
     p = PROBLEMS["bernoulli_toy"]()
-    trial = prepare(ESTIMATORS["reinforce"](), replace(p, scalar_f=lambda x: x.nothing_numba_knows))
+    trial = prepare(ESTIMATORS["reinforce"](), replace(p, lanes=None, scalar_f=lambda x: x.nothing_numba_knows))
     assert why_no_kernel(trial) is None
     assert kernel_for(trial) is None
