@@ -96,6 +96,8 @@ def why_no_kernel(trial: Trial) -> str | None:
         return f"{e.name}'s draw or combine is not the one that its kernel form was written for"
     if p.scalar_f is None and p.lanes is None:
         return f"{p.name} gives no scalar_f or lanes"
+    if not same_f(p):
+        return f"{p.name}'s f is not the one that its scalar_f or lanes were written for"
     if p.lanes is None and (p.model is not None or p.data is not None):
         return f"{p.name} has data or a model, for which scalar_f does not do"
     if p.family_name not in FAMILIES:
@@ -119,8 +121,18 @@ def why_no_kernel(trial: Trial) -> str | None:
 def own_form(estimator: Estimator) -> bool:
     """draw and combine are of the package that the kernel form is of: a copy with another function in it keeps the field."""
     package = str(estimator.kernel).split(".")[0].split(":")[0]
-    functions = (estimator.draw, estimator.combine)
-    return all(getattr(function, "__module__", "").split(".")[0] == package for function in functions)
+    return package_of(estimator.draw) == package_of(estimator.combine) == package
+
+
+def same_f(problem: Problem) -> bool:
+    """f is of the package that its scalar_f or lanes are of: a copy of a problem with another f keeps the other fields."""
+    form = problem.lanes if problem.lanes is not None else problem.scalar_f
+    return package_of(problem.f) == package_of(form)
+
+
+def package_of(function: object) -> str:
+    """The outermost package that a function was defined in."""
+    return str(getattr(function, "__module__", "")).split(".")[0]
 
 
 def block_sums_by_kernel(

@@ -58,7 +58,7 @@ def use_whole_vectors() -> None:
         if "numba" in sys.modules:
             from numba.core import config
 
-            config.reload_config()
+            config.reload_config()  # type: ignore[no-untyped-call]
 
 
 def plain(dtype: str = "float64") -> Backend:

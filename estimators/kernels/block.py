@@ -102,7 +102,7 @@ class Pair:
         each = self.P + points * self.sites
         widest = 256 if self.lanes is None else looked_at(self.lanes).widest
         most = min(widest, WORKING_SET // each)
-        return next((L for L in (256, 128) if L <= most), 64)
+        return next((L for L in (256, 128) if most >= L), 64)
 
 
 @dataclass(frozen=True, eq=False)

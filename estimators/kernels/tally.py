@@ -51,7 +51,7 @@ def tally(be: Backend, P: int, L: int) -> Function:
     """
     T, R = tile_of(P), be.real
     root, bits, unbits = vmath.inverse_root(be), be.bits, be.unbits
-    ZERO, ONE, MOST, LEAST = R(0), R(1), LARGEST[R], TINY[R]
+    ZERO, ONE, MOST, LEAST = R(0), R(1), R(LARGEST[R]), TINY[R]
     AT_SQUARE, AT_COS, AT_S1 = GROUPS, 2 * GROUPS, 3 * GROUPS
     AT_S2 = AT_S1 + GROUPS * (P + 1)
     AT_S3, AT_S4, AT_ZERO = AT_S2 + P + 1, AT_S2 + 2 * (P + 1), AT_S2 + 3 * (P + 1)
@@ -130,6 +130,15 @@ def tally(be: Backend, P: int, L: int) -> Function:
         return zeros
 
     @be.jit
+    def longest(squares):  # type: ignore[no-untyped-def]
+        """Bits of the largest of squares; what is not a number has larger bits than any number."""
+        most = bits(ZERO)
+        for l in range(L):
+            size = bits(squares[l])
+            most = size if size > most else most
+        return most
+
+    @be.jit
     def keep_largest(top, squares):  # type: ignore[no-untyped-def]
         """The largest of top and of squares, ascending."""
         for l in range(L):
@@ -149,10 +158,8 @@ def tally(be: Backend, P: int, L: int) -> Function:
             over_coordinates(lane, g, tile, pilot, axis, per_unit)
             for p in range(tile * T, tile * T + T):
                 over_lanes(sums, high, p, g[p], pilot[p], per_unit)
-        dead = 0
-        for l in range(L):
-            dead += 0 if lane[0, l] <= MOST else 1
-        if dead:
+        most = longest(lane[0])
+        if most > bits(MOST):
             return False
         over_lanes(sums, high, P, lane[2], ZERO, ONE)
         zeros = cosines(lane, R(along), R(max(floor * floor, LEAST)))
@@ -161,7 +168,8 @@ def tally(be: Backend, P: int, L: int) -> Function:
         for group in range(GROUPS):
             sums[group] += L // GROUPS
         sums[AT_ZERO] += zeros
-        keep_largest(top, lane[0])
+        if unbits(most) > top[0]:
+            keep_largest(top, lane[0])
         return True
 
     return tally

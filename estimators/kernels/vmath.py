@@ -30,7 +30,7 @@ def log(be: Backend) -> Function:
 
 
 def inverse_root(be: Backend) -> Function:
-    """1 / sqrt x of a normal positive number, by Newton from the halved exponent; at most 3 ulp, without division or root."""
+    """1 / sqrt x of a normal positive number, from the halved exponent, without division or root; at most 3 ulp."""
     return _inverse_root_single(be) if be.single else _inverse_root_double(be)
 
 
@@ -129,10 +129,10 @@ def _inverse_root_double(be: Backend) -> Function:
     def inverse_root(x):  # type: ignore[no-untyped-def]
         half = 0.5 * x
         y = unbits(START - (bits(x) >> ONE))
-        y = y * (1.5 - half * y * y)
-        y = y * (1.5 - half * y * y)
-        y = y * (1.5 - half * y * y)
-        y = y * (1.5 - half * y * y)
+        h = x * y * y
+        y = y * (1.875 - h * (1.25 - 0.375 * h))
+        h = x * y * y
+        y = y * (1.875 - h * (1.25 - 0.375 * h))
         return y + y * (0.5 - half * y * y)
 
     return inverse_root

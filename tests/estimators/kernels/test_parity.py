@@ -112,6 +112,10 @@ def refused() -> list[tuple[Trial, str]]:
     return [
         (prepare(ESTIMATORS["spsa"](), p), "spsa has no kernel form"),
         (prepare(e, replace(p, scalar_f=None, lanes=None)), "gives no scalar_f or lanes"),
+        (
+            prepare(e, replace(p, f=lambda x: 2 * p.f(x))),
+            "f is not the one that its scalar_f or lanes were written for",
+        ),
         (prepare(e, PROBLEMS["poisson_cost"]()), "poisson variables are not written in lanes"),
         (replace(prepare(e, p), device=torch.device("meta")), "run on the CPU"),
     ]
@@ -124,7 +128,10 @@ def test_what_has_no_kernel_is_told_so(trial: Trial, why: str) -> None:
 
 
 def test_an_f_that_numba_does_not_know_has_no_kernel() -> None:
+    def wrong(x: Any) -> Any:
+        return x.nothing_numba_knows
+
     p = PROBLEMS["bernoulli_toy"]()
-    trial = prepare(ESTIMATORS["reinforce"](), replace(p, lanes=None, scalar_f=lambda x: x.nothing_numba_knows))
+    trial = prepare(ESTIMATORS["reinforce"](), replace(p, f=wrong, lanes=None, scalar_f=wrong))
     assert why_no_kernel(trial) is None
     assert kernel_for(trial) is None

@@ -73,7 +73,7 @@ def with_poles(which: float) -> Kernel:
     def scalar_f(x: Any) -> float:
         return x[0] / (1.0 - x[0] * x[1] * x[2] * which)
 
-    p = replace(PROBLEMS["bernoulli_toy"](dim=3), scalar_f=scalar_f)
+    p = replace(PROBLEMS["bernoulli_toy"](dim=3), f=scalar_f, lanes=None, scalar_f=scalar_f)
     kernel = lazy_kernel_for(prepare(ESTIMATORS["reinforce"](), p))
     assert kernel is not None
     return kernel
