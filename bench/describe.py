@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -13,6 +13,10 @@ from bench.errors import Refusal, nearest
 from bench.plugins import Catalogue
 from bench.selector import choose, parse, written
 from bench.suite import names, read_suite
+
+if TYPE_CHECKING:
+    from estimators.base import Estimator
+    from problems.base import Problem
 
 
 def shown(text: str, members: Catalogue) -> dict[str, Any]:
@@ -35,7 +39,7 @@ def shown(text: str, members: Catalogue) -> dict[str, Any]:
 
 
 def _problem(problem: Any, members: Catalogue) -> dict[str, Any]:
-    from estimators.base import mismatch, size_of
+    from estimators.base import size_of
     from problems.truth import true_gradient
 
     truth = {point: true_gradient(problem.at(point)) for point in problem.point_names()}
@@ -53,13 +57,11 @@ def _problem(problem: Any, members: Catalogue) -> dict[str, Any]:
             else {"truth": found.tier, "gradient_norm": _finite(float(found.gradient.norm()))}
             for point, found in truth.items()
         },
-        **_fits({name: mismatch(entry.build(entry.settings()), problem) for name, entry in members.estimators.items()}),
+        **_pairs({name: (entry.build(entry.settings()), problem) for name, entry in members.estimators.items()}),
     }
 
 
 def _estimator(estimator: Any, members: Catalogue) -> dict[str, Any]:
-    from estimators.base import mismatch
-
     claims = {
         objective: claim if isinstance(claim, str) else claim.kind + (f" ({claim.because})" if claim.because else "")
         for objective, claim in estimator.claims.items()
@@ -69,15 +71,24 @@ def _estimator(estimator: Any, members: Catalogue) -> dict[str, Any]:
         "claims": claims,
         "learns": estimator.learning is not None,
         "source": estimator.source,
-        **_fits({name: mismatch(estimator, entry.build(entry.settings())) for name, entry in members.problems.items()}),
+        **_pairs({name: (estimator, entry.build(entry.settings())) for name, entry in members.problems.items()}),
     }
 
 
-def _fits(found: Mapping[str, str | None]) -> dict[str, Any]:
-    """With the defaults of the other side."""
+def _pairs(pairs: Mapping[str, tuple[Estimator, Problem]]) -> dict[str, Any]:
+    """What it fits, with the defaults of the other side, and where the two have a kernel."""
+    from bench.evaluate import prepare
+    from bench.kernels import why_no_kernel
+    from estimators.base import mismatch
+
+    found = {name: mismatch(*pair) for name, pair in pairs.items()}
+    fits = [name for name, why in found.items() if why is None]
+    lacks = {name: why_no_kernel(prepare(*pairs[name])) for name in fits}
     return {
-        "fits": [name for name, why in found.items() if why is None],
+        "fits": fits,
+        "kernel": [name for name, why in lacks.items() if why is None],
         "does not fit": {name: why for name, why in found.items() if why is not None},
+        "no kernel": {name: why for name, why in lacks.items() if why is not None},
     }
 
 
@@ -93,7 +104,7 @@ def lines(about: Mapping[str, Any]) -> Iterator[str]:
         return
     yield from ("", *about["doc"].splitlines(), "")
     for key, value in about.items():
-        if key in ("name", "kind", "settings", "doc", "does not fit") or value in ("", []):
+        if key in ("name", "kind", "settings", "doc", "does not fit", "no kernel") or value in ("", []):
             continue
         if key == "points":
             for point, truth in value.items():
@@ -105,8 +116,9 @@ def lines(about: Mapping[str, Any]) -> Iterator[str]:
             yield f"{key}: {'yes' if value else 'no'}"
         else:
             yield f"{key}: {', '.join(value) if isinstance(value, list) else value}"
-    for why in dict.fromkeys(about["does not fit"].values()):
-        yield f"does not fit: {why}"
+    for key in ("does not fit", "no kernel"):
+        for why in dict.fromkeys(about[key].values()):
+            yield f"{key}: {why}"
 
 
 def _suite_lines(suite: Mapping[str, Any]) -> Iterator[str]:
