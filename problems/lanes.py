@@ -24,7 +24,8 @@ class Kit:
 
     jit: decorator of every function that others call. real: numpy.float64 or numpy.float32. L: lanes. S: 1 where lanes have rows
     of data of their own, else 0. exp, log, sigmoid, softplus: of one number, which a compiler vectorises; sincos_turns(u): the
-    sine and the cosine of 2 pi u.
+    sine and the cosine of 2 pi u. They signal nothing: exp stays finite where e^x is too large and where x is no number, and log is
+    of a normal positive number alone.
     """
 
     jit: Callable[[Function], Function]
@@ -44,7 +45,8 @@ class LaneModel:
 
     f(out `[L]`, x, c): f of one datum. df(out `[*event, L]`, x, c): its gradient in x.
     credit(m `[M, L]`, x, w `[L]`, c): m += w times the gradient of f in the model; needed where the problem has a model.
-    begin(x, c), then moved(out `[L]`, x, d, v `[L]`, c): f with site d of x put to v, without changing x.
+    begin(x, c), then moved(out `[L]`, x, d, v `[L]`, c): f with site d of x put to v, without changing x. What begin keeps in c.room
+    must outlive f, credit and moved.
     hessian(h `[D D, L]`, x, c): h = the matrix of second derivatives of f, row by row; where it is offered. A begun point is lost.
     table: the constants that c.table holds. rooms: rows of c.room that it works in. widest: lanes of a block beyond which its
     work leaves the CPU's nearest cache.

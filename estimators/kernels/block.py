@@ -16,7 +16,7 @@ import numpy as np
 
 from estimators.kernels import philox
 from estimators.kernels.backend import Backend, Function
-from estimators.kernels.base import Form, Here, Lanes, Shape
+from estimators.kernels.base import INDEX, Form, Here, Lanes, Shape
 from estimators.kernels.families import FAMILIES
 from estimators.kernels.lift import integrand, looked_at, model_of
 from estimators.noise import ROWS_INDEX
@@ -79,6 +79,11 @@ class Pair:
         return self.theta + self.model
 
     @property
+    def theta_alone(self) -> bool:
+        """A gradient is that of one datum's sites: there are no data, no encoder and no model."""
+        return not (self.N or self.distinct or self.model)
+
+    @property
     def S(self) -> int:
         """1 where each lane has a datum of its own."""
         return 1 if self.batch else 0
@@ -91,8 +96,14 @@ class Pair:
     @cached_property
     def form(self) -> Form:
         """The estimator in lanes."""
-        module, factory = self.estimator.split(":")
-        found: Form = getattr(import_module(module), factory)(**dict(self.settings))
+        found: Form = self.factory(**dict(self.settings))
+        return found
+
+    @property
+    def factory(self) -> Function:
+        """What makes the form, of the settings."""
+        module, name = self.estimator.split(":")
+        found: Function = getattr(import_module(module), name)
         return found
 
     @property
@@ -139,7 +150,7 @@ def block(pair: Pair, be: Backend, L: int) -> Block:
         "R": (max(rows, 1), L),
         "Z": (pair.event[0] if form.gradient else 1, *pair.event[1:], L),
         "ROOM": (max(f.rooms, 1), L),
-        "SITE": (rows_together(pair, L), pair.sites if pair.distinct or pair.N else 1, L),
+        "SITE": (rows_together(pair, L), 1 if pair.theta_alone else pair.sites, L),
         "PAR": par_shape(pair, site_lanes) if own_rows else (1,) * (2 + len(pair.event)),
         "ROW": (max(pair.features, 1), L) if own_rows else (1, 1),
         "JAC": (1, max(pair.distinct, 1), L) if own_rows else (1, 1, 1),
@@ -147,7 +158,7 @@ def block(pair: Pair, be: Backend, L: int) -> Block:
         "CHOSEN": (pair.batch, L) if own_rows else (1, 1),
         "BUF": (L,),
     }
-    build = over_drawn_rows if own_rows else over_rows if pair.N or pair.distinct else alone
+    build = over_drawn_rows if own_rows else alone if pair.theta_alone else over_rows
     return Block(build(pair, be, estimate, L), scratch, L)
 
 
@@ -175,7 +186,7 @@ def credited(be: Backend, credit: Function, has_model: bool) -> Function:
 
 
 def alone(pair: Pair, be: Backend, estimate: Function, L: int) -> Function:
-    """No data and no encoder: the sites' parameters are theta."""
+    """No data, no encoder and no model: the sites' parameters are theta, and all that a gradient is in."""
     P = pair.P
 
     @be.jit
@@ -194,7 +205,7 @@ def rows_together(pair: Pair, L: int) -> int:
 
 
 def over_rows(pair: Pair, be: Backend, estimate: Function, L: int) -> Function:
-    """The sum over all the data, or over none with an encoder."""
+    """The sum over all the data; over one term where there are none, but an encoder or a model."""
     N, theta, ZERO, pull = max(pair.N, 1), pair.theta, be.real(0), pulled_back(pair, be, L)
     ROWS = rows_together(pair, L)
 
@@ -275,7 +286,7 @@ def rows_drawn(pair: Pair, be: Backend, L: int) -> Function:
     N, batch = pair.N, pair.batch
     words = philox.words(be, L, 0)
     PLACE, LOW, NONE = np.uint64(32), np.uint64(0xFFFFFFFF), np.uint64(0xFFFFFFFFFFFFFFFF)
-    rows_tag = ROWS_INDEX << 24
+    rows_tag = ROWS_INDEX << INDEX
 
     @be.jit
     def draw(chosen, datum, buf, first, tag, key):  # type: ignore[no-untyped-def]

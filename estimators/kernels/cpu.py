@@ -90,18 +90,21 @@ def driver(pair: Pair, contract: bool = True) -> ModuleType:
 
 
 def identity(pair: Pair, contract: bool) -> str | None:
-    """All that the machine code depends on; None where f cannot be told from another f, so that it is compiled anew."""
+    """All that the machine code depends on; None where f, or a form from elsewhere, cannot be told from another: compiled anew."""
+    own = None if pair.estimator.startswith("estimators.kernels.") else pair.factory
     try:
-        f = [digest(one) for one in (pair.scalar_f, pair.lanes) if one is not None]
+        read = [None if one is None else digest(one) for one in (pair.scalar_f, pair.lanes, own)]
     except Opaque:
         return None
-    return repr([sources(), f, contract, repr(replace(pair, scalar_f=None, lanes=None))])
+    return repr([sources(), read, contract, repr(replace(pair, scalar_f=None, lanes=None))])
 
 
 @cache
 def sources() -> str:
-    """Digest of this package's files."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
+    """Digest of this package's files, and of the others that lane functions are made with."""
+    here = Path(__file__).parent
+    beside = (here.parent / "noise.py", here.parents[1] / "problems" / "lanes.py")
+    files = [*sorted(here.glob("*.py")), *beside]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
@@ -206,4 +209,11 @@ def kernel(
 ) -> Kernel:
     """The pair's kernel at the problem's parameters, on the noise of this key and phase."""
     pair, tables = pair_and_tables(estimator, problem, state, dtype)
+    check_learned(pair, state)
     return Kernel(pair, driver(pair, contract), tables, key, phase << 30)
+
+
+def check_learned(pair: Pair, state: Mapping[str, Tensor] | None) -> None:
+    """Raises ValueError where a form reads what was learned, and nothing was: it would read beyond its table."""
+    if state is None and pair.form.state is not None:
+        raise ValueError(f"the kernel {pair.estimator} reads a learned state, and none was given")

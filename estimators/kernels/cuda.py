@@ -22,7 +22,7 @@ import numpy as np
 from estimators.kernels import philox, tally
 from estimators.kernels.backend import Backend, Function, plain
 from estimators.kernels.block import Block, Pair, Tables, block
-from estimators.kernels.cpu import CHUNK, identity
+from estimators.kernels.cpu import CHUNK, check_learned, identity
 from estimators.kernels.tables import pair_and_tables
 
 if TYPE_CHECKING:
@@ -448,6 +448,7 @@ def kernel(
     Raises ValueError where a thread would have to hold more than it can.
     """
     pair, tables = pair_and_tables(estimator, problem, state, dtype)
+    check_learned(pair, state)
     if why := why_too_large(pair):
         raise ValueError(f"{estimator.name} on {problem.name}: {why}")
     cuda.select_device(device)

@@ -1,7 +1,7 @@
 """A problem's plain f(x) of one point, lifted over lanes, with its gradient; and a digest of what it computes.
 
 The gradient is the complex step: f at x + i h e_d, of which the imaginary part is h df/dx_d, exact to rounding as h is tiny. f may
-use + - * / **, and of `math` what `stepped` has; numba refuses what has no complex form, a comparison of x for one.
+use + - * / **, abs, and of `math` what `stepped` has; numba refuses what has no complex form, a comparison of x for one.
 Squire & Trapp 1998.
 """
 
@@ -22,6 +22,8 @@ from estimators.kernels.base import FamilyLanes, Shape
 from problems.lanes import Kit, LaneModel
 
 STEP = {np.float64: 2.0**-600, np.float32: 2.0**-60}
+# Of modules and classes a digest has the names alone: these change with a library's version, or with `cpu.sources`.
+KNOWN = ("builtins", "math", "numpy", "problems.lanes")
 
 
 def model_of(
@@ -225,9 +227,9 @@ def differentiated(be: Backend, scalar_f: Function, shape: Shape, L: int) -> Fun
 
 
 def stepped(be: Backend) -> dict[str, Function]:
-    """Functions of `math` at z = a + i b with b tiny: phi(a) + i phi'(a) b."""
+    """Functions of `math`, and abs, at z = a + i b with b tiny: phi(a) + i phi'(a) b."""
     real_exp = vmath.exp(be)
-    HALF, ONE = be.real(0.5), be.real(1)
+    ZERO, HALF, ONE = be.real(0), be.real(0.5), be.real(1)
 
     @be.jit
     def exp(z):  # type: ignore[no-untyped-def]
@@ -256,7 +258,11 @@ def stepped(be: Backend) -> dict[str, Function]:
         value = math.tanh(z.real)
         return complex(value, (ONE - value * value) * z.imag)
 
-    return {"exp": exp, "log": log, "sqrt": sqrt, "sin": sin, "cos": cos, "tanh": tanh}
+    @be.jit
+    def absolute(z):  # type: ignore[no-untyped-def]
+        return z if z.real >= ZERO else -z
+
+    return {"exp": exp, "log": log, "sqrt": sqrt, "sin": sin, "cos": cos, "tanh": tanh, "abs": absolute}
 
 
 def _with_math(be: Backend, function: Function, replaced: dict[str, Function]) -> Function:
@@ -269,6 +275,8 @@ def _with_math(be: Backend, function: Function, replaced: dict[str, Function]) -
         own = {name: value for name, value in vars(math).items() if not name.startswith("__")}
         lanes.__dict__.update(own, **replaced)
         known["math"] = lanes
+    if "abs" in replaced:  # the modulus of a complex number has no derivative to give
+        known["abs"] = replaced["abs"]
     code, closure = function.__code__, function.__closure__
     if be.single:
         code = code.replace(co_consts=tuple(map(_single, code.co_consts)))
@@ -302,11 +310,11 @@ def _parts(value: Any) -> Iterator[str]:
         yield f"{type(value).__name__} {len(value)}"
         for item in value:
             yield from _parts(item)
-    elif isinstance(value, types.ModuleType):
+    elif isinstance(value, types.ModuleType) and value.__name__ in KNOWN:
         yield f"module {value.__name__}"
-    elif isinstance(value, type):
+    elif isinstance(value, type) and value.__module__ in KNOWN:
         yield f"class {value.__module__}.{value.__qualname__}"
-    elif isinstance(value, types.BuiltinFunctionType):
+    elif isinstance(value, types.BuiltinFunctionType) and isinstance(value.__self__, types.ModuleType):
         yield f"builtin {value.__module__}.{value.__qualname__}"
     elif isinstance(value, types.CodeType):
         yield value.co_code.hex()
@@ -315,12 +323,13 @@ def _parts(value: Any) -> Iterator[str]:
     elif isinstance(value, types.FunctionType):
         yield from _of_function(value)
     else:
-        raise Opaque(f"{value!r}: a kernel's f may close over numbers, arrays, modules and plain functions")
+        raise Opaque(f"{value!r}: a kernel's f may close over numbers, arrays, plain functions, and the modules math and numpy")
 
 
 def _of_function(function: types.FunctionType) -> Iterator[str]:
     yield from _parts(function.__code__)
     yield from _parts(function.__defaults__)
+    yield from _parts(tuple(sorted((function.__kwdefaults__ or {}).items())))
     for cell in function.__closure__ or ():
         yield from _parts(cell.cell_contents)
     known = function.__globals__
