@@ -45,8 +45,8 @@ class LaneModel:
 
     f(out `[L]`, x, c): f of one datum. df(out `[*event, L]`, x, c): its gradient in x.
     credit(m `[M, L]`, x, w `[L]`, c): m += w times the gradient of f in the model; needed where the problem has a model.
-    begin(x, c), then moved(out `[L]`, x, d, v `[L]`, c): f with site d of x put to v, without changing x. What begin keeps in c.room
-    must outlive f, credit and moved.
+    begin(x, c), then moved(out `[L]`, x, d, v `[L]`, c): f with site d of x put to v, without changing x. What begin keeps in
+    c.room must outlive f, credit and moved.
     hessian(h `[D D, L]`, x, c): h = the matrix of second derivatives of f, row by row; where it is offered. A begun point is lost.
     table: the constants that c.table holds. rooms: rows of c.room that it works in. widest: lanes of a block beyond which its
     work leaves the CPU's nearest cache.

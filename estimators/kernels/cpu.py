@@ -17,7 +17,7 @@ from estimators.kernels import cache as disk
 from estimators.kernels import philox, tally
 from estimators.kernels.backend import Backend, cpu
 from estimators.kernels.block import Pair, Tables, block
-from estimators.kernels.lift import Opaque, digest
+from estimators.kernels.lift import OURS, Opaque, digest
 from estimators.kernels.tables import pair_and_tables
 
 if TYPE_CHECKING:
@@ -90,11 +90,11 @@ def driver(pair: Pair, contract: bool = True) -> ModuleType:
 
 
 def identity(pair: Pair, contract: bool) -> str | None:
-    """All that the machine code depends on; None where f, or a form from elsewhere, cannot be told from another: compiled anew."""
-    own = None if pair.estimator.startswith("estimators.kernels.") else pair.factory
+    """All that the machine code depends on; None where f, or a form from elsewhere, cannot be told from another."""
+    own = None if pair.estimator.startswith(OURS) else pair.factory
     try:
         read = [None if one is None else digest(one) for one in (pair.scalar_f, pair.lanes, own)]
-    except Opaque:
+    except (Opaque, RecursionError):  # functions that call one another in a circle
         return None
     return repr([sources(), read, contract, repr(replace(pair, scalar_f=None, lanes=None))])
 

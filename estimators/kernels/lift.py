@@ -24,6 +24,7 @@ from problems.lanes import Kit, LaneModel
 STEP = {np.float64: 2.0**-600, np.float32: 2.0**-60}
 # Of modules and classes a digest has the names alone: these change with a library's version, or with `cpu.sources`.
 KNOWN = ("builtins", "math", "numpy", "problems.lanes")
+OURS = "estimators.kernels."
 
 
 def model_of(
@@ -310,9 +311,9 @@ def _parts(value: Any) -> Iterator[str]:
         yield f"{type(value).__name__} {len(value)}"
         for item in value:
             yield from _parts(item)
-    elif isinstance(value, types.ModuleType) and value.__name__ in KNOWN:
+    elif isinstance(value, types.ModuleType) and _known(value.__name__):
         yield f"module {value.__name__}"
-    elif isinstance(value, type) and value.__module__ in KNOWN:
+    elif isinstance(value, type) and _known(value.__module__):
         yield f"class {value.__module__}.{value.__qualname__}"
     elif isinstance(value, types.BuiltinFunctionType) and isinstance(value.__self__, types.ModuleType):
         yield f"builtin {value.__module__}.{value.__qualname__}"
@@ -324,6 +325,10 @@ def _parts(value: Any) -> Iterator[str]:
         yield from _of_function(value)
     else:
         raise Opaque(f"{value!r}: a kernel's f may close over numbers, arrays, plain functions, and the modules math and numpy")
+
+
+def _known(module: str) -> bool:
+    return module in KNOWN or module.startswith(OURS)
 
 
 def _of_function(function: types.FunctionType) -> Iterator[str]:

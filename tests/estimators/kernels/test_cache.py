@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 from bench.kernels import lazy_kernel_for
 from estimators import ESTIMATORS
 from estimators.kernels import cache, cpu
+from estimators.kernels.base import Form
 from estimators.kernels.lift import Opaque, digest
 from estimators.kernels.tables import pair_and_tables
 from problems import PROBLEMS
@@ -84,8 +86,61 @@ def test_what_f_refers_to_is_part_of_it() -> None:
 
     assert closing_over(a) == closing_over(a.copy()) != closing_over(b)
     assert closing_over(2.0) != closing_over(2)
-    with pytest.raises(Opaque, match="numbers, arrays, modules and plain functions"):
+    with pytest.raises(Opaque, match="numbers, arrays, plain functions"):
         closing_over(object())
+
+
+def test_what_a_digest_cannot_look_into_is_opaque() -> None:
+    """Its name alone would stand for any content."""
+
+    class Constants:
+        target = 0.45
+
+    def of_class(x: object) -> object:
+        return Constants.target
+
+    def of_module(x: object) -> object:
+        return json.dumps
+
+    look_up = {"target": 0.45}.get
+
+    def of_method(x: object) -> object:
+        return look_up("target")
+
+    for f in (of_class, of_module, of_method):
+        with pytest.raises(Opaque):
+            digest(f)
+
+
+def test_defaults_that_have_names_are_part_of_f() -> None:
+    def with_default(value: float) -> str:
+        def f(x: object, *, target: float = value) -> object:
+            return target
+
+        return digest(f)
+
+    assert with_default(0.45) == with_default(0.45) != with_default(0.46)
+
+
+def test_a_form_from_elsewhere_is_part_of_the_name() -> None:
+    """Files of this package alone are in `sources`."""
+    here = pair_and_tables(ESTIMATORS["rloo"](samples=2), PROBLEMS["bernoulli_toy"](), None, "float64")[0]
+    names = {cpu.identity(replace(here, estimator=f"{__name__}:{name}"), True) for name in ("one_form", "other_form")}
+    assert len(names - {None}) == 2
+
+
+def one_form(samples: int) -> Form:
+    return Form(samples, 2, lambda at: at.f)
+
+
+def other_form(samples: int) -> Form:
+    return Form(samples, 3, lambda at: at.f)
+
+
+def test_a_learned_state_that_is_missing_is_refused() -> None:
+    estimator = ESTIMATORS["optimal_baseline"]()
+    with pytest.raises(ValueError, match="optimal_baseline reads a learned state, and none was given"):
+        cpu.kernel(estimator, PROBLEMS["bernoulli_toy"](), None, 0, 0)
 
 
 def test_library_versions_and_sources_are_part_of_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
