@@ -324,7 +324,9 @@ def _parts(value: Any) -> Iterator[str]:
     elif isinstance(value, types.FunctionType):
         yield from _of_function(value)
     else:
-        raise Opaque(f"{value!r}: a kernel's f may close over numbers, arrays, plain functions, and the modules math and numpy")
+        raise Opaque(
+            f"{value!r}: a kernel's f may close over numbers, arrays, plain functions, and the modules math and numpy"
+        )
 
 
 def _known(module: str) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from bench.evaluate import gradients, prepare
 from estimators import ESTIMATORS
@@ -15,6 +16,9 @@ from estimators.kernels.backend import Backend, plain
 from estimators.kernels.philox import replicates_of
 from estimators.noise import PILOT, rows_without_replacement
 from problems import PROBLEMS
+from problems.base import Problem
+from problems.families.bernoulli import Bernoulli
+from problems.lanes import Kit, LaneModel
 from tests.estimators.kernels.test_parity import by_plain_python, label
 
 TINY, DRAWN = ("tiny_sbn", {}), ("sbn", {"hidden": 4, "data": 6, "batch": 3})
@@ -47,6 +51,37 @@ def test_compiled_without_contraction_is_plain_python_to_the_bit(problem: Any) -
     exact = cpu.kernel(trial.estimator, trial.problem, None, trial.key, 0, contract=False)
     L = exact.pair.lanes_of_cpu
     assert np.array_equal(by_plain_python(exact, block=3), exact.gradients(range(3 * L, 4 * L)))
+
+
+def weighted(kit: Kit) -> LaneModel:
+    """f = model . x, of two bits."""
+    L, ZERO = kit.L, kit.real(0)
+
+    @kit.jit
+    def f(out, x, c):  # type: ignore[no-untyped-def]
+        out[:] = ZERO
+        for d in range(2):
+            for l in range(L):
+                out[l] += x[d, l] * c.model[d]
+
+    @kit.jit
+    def credit(m, x, w, c):  # type: ignore[no-untyped-def]
+        for d in range(2):
+            for l in range(L):
+                m[d, l] += w[l] * x[d, l]
+
+    return LaneModel(f, credit=credit)
+
+
+@pytest.mark.parametrize("estimator", ["reinforce", "disarm", "measure_valued_bernoulli"])
+def test_a_model_without_data(estimator: str) -> None:
+    """In plain Python, which checks bounds."""
+    model, theta = torch.tensor([1.0, 3.0]).double(), torch.zeros(2).double()
+    problem = Problem("weighted", Bernoulli, theta, lambda x, model: (x * model).sum(-1), model=model, lanes=weighted)
+    trial = prepare(ESTIMATORS[estimator](), problem)
+    kernel = cpu.kernel(trial.estimator, problem, None, trial.key, 0)
+    wanted = gradients(trial, range(kernel.pair.lanes_of_cpu)).numpy()
+    np.testing.assert_allclose(by_plain_python(kernel, block=0), wanted, rtol=1e-12)
 
 
 @pytest.mark.parametrize("problem", [TINY, DRAWN], ids=label)

@@ -107,6 +107,21 @@ def test_probabilities_at_the_ends_draw_what_torch_draws() -> None:
     assert np.array_equal(words[:, None] < cut, (words[:, None] + 0.5) * 2.0**-32 < p)
 
 
+def test_the_complex_step_passes_through_abs() -> None:
+    """In plain Python: the modulus of a complex number would give a slope of nil."""
+
+    def scalar_f(x: Any) -> Any:
+        return abs(x[0] - 1.0) ** 3
+
+    problem = replace(
+        PROBLEMS["gaussian_cost"](), f=lambda x: ((x - 1).abs() ** 3).sum(-1), lanes=None, scalar_f=scalar_f
+    )
+    trial = prepare(ESTIMATORS["pathwise"](), problem)
+    kernel = cpu.kernel(trial.estimator, trial.problem, None, trial.key, 0)
+    wanted = gradients(trial, range(kernel.pair.lanes_of_cpu)).numpy()
+    np.testing.assert_allclose(by_plain_python(kernel, block=0), wanted, rtol=0, atol=1e-12 * np.abs(wanted).max())
+
+
 def refused() -> list[tuple[Trial, str]]:
     e, p = ESTIMATORS["reinforce"](), PROBLEMS["bernoulli_toy"]()
     return [
