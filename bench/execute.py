@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from bench.worker import Answer, Task, serve
+from estimators.kernels.backend import use_whole_vectors
 
 PRELOADED = ["torch", "numba", "bench.worker", "bench.measure", "bench.evaluate", "bench.timing", "problems.truth"]
 THREAD_VARIABLES = (
@@ -61,6 +62,7 @@ def cpu_count() -> int:
 
 def prepare_workers(threads: int) -> None:
     """Pin the threads of processes to come, and start the server that imports torch, without waiting for it; once."""
+    use_whole_vectors()
     for variable in THREAD_VARIABLES:
         os.environ[variable] = str(threads)
     context = _context()

@@ -135,6 +135,34 @@ def package_of(function: object) -> str:
     return str(getattr(function, "__module__", "")).split(".")[0]
 
 
+ROUGHLY = {"float64": 1e-6, "float32": 1e-2}  # of the largest entry: other functions differ by more, roundings by less
+
+
+def check_members(trial: Trial, state: State | None) -> None:
+    """Sixteen gradients of the kernel form, in plain Python, beside those of the torch form, where one half of the pair is not ours.
+
+    Ours are held to each other by the tests. Raises MemberError where they are not the same function.
+    """
+    from bench.evaluate import MemberError, gradients
+    from estimators.kernels import plainly
+    from estimators.kernels.tables import pair_and_tables
+    from estimators.noise import MEASURE
+
+    e, p, dtype = trial.estimator, trial.problem, str(trial.dtype).replace("torch.", "")
+    if (package_of(e.combine), package_of(p.f)) == ("estimators", "problems"):
+        return
+    pair, tables = pair_and_tables(e, p, state, dtype)
+    wanted = gradients(trial, range(16), state).cpu().double().numpy()
+    found = plainly.gradients(pair, tables, trial.key, MEASURE << 30, 16)
+    apart = np.abs(found - wanted).max(1)
+    if not (apart <= ROUGHLY[dtype] * np.abs(wanted).max()).all():
+        r = int(np.nanargmax(apart))
+        raise MemberError(
+            f"{e.name} on {p.name}: the kernel form's gradient of replicate {r} is {found[r].round(6).tolist()}, the torch form's"
+            f" {wanted[r].round(6).tolist()}; is scalar_f (or lanes) the same function as f?"
+        )
+
+
 def block_sums_by_kernel(
     kernel: Kernel, pilot: np.ndarray, axis: np.ndarray, scale: float, replicates: range, threads: int = 1
 ) -> Sums:

@@ -6,6 +6,7 @@ seconds are this run's. It is timed twice a round: the ratio of the two is the n
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -64,7 +65,7 @@ def time_together(
     trials = [prepare(estimator, problem, seed, "timing", dtype, device) for estimator, problem in pairs]
     states = [learn(_briefly(trial))[0] for trial in trials]
     by = backends or ["torch"] * len(trials)
-    calls = [_estimates(*one) for one in zip(trials, states, by, strict=True)]
+    calls = [_estimates(*one, least) for one in zip(trials, states, by, strict=True)]
     calls += 2 * [yardstick(trials[0])]
     repeats = [_calibrate(call, least) for call, _ in calls]
     order = list(range(len(calls)))
@@ -86,16 +87,22 @@ def _briefly(trial: Trial) -> Trial:
     return replace(trial, estimator=replace(trial.estimator, learning=replace(learning, steps=1)))
 
 
-def _estimates(trial: Trial, state: State | None, backend: str) -> tuple[Callable[[], object], int]:
-    """A call that makes so many estimates, and how many."""
+def _estimates(trial: Trial, state: State | None, backend: str, least: float) -> tuple[Callable[[], object], int]:
+    """A call that makes so many estimates, and how many; a kernel is handed as many chunks as take `least` seconds."""
     from bench.evaluate import gradients
     from bench.kernels import block_sums_by_kernel, kernel_for
     from bench.measure import chunk_of
     from estimators.noise import TRIAL
 
     if backend != "torch" and (kernel := kernel_for(trial, state, TRIAL)) is not None:
-        nothing, estimates = np.zeros(trial.dim), kernel.at_once * kernel.chunk
-        return lambda: block_sums_by_kernel(kernel, nothing, nothing, 1.0, range(estimates)), estimates
+        nothing = np.zeros(trial.dim)
+
+        def of(estimates: int) -> Callable[[], object]:
+            return lambda: block_sums_by_kernel(kernel, nothing, nothing, 1.0, range(estimates))
+
+        of(kernel.chunk)()
+        chunks = min(kernel.at_once, math.ceil(least / _seconds(of(kernel.chunk), 1)))
+        return of(chunks * kernel.chunk), chunks * kernel.chunk
     chunk = chunk_of(trial)
     return lambda: gradients(trial, range(chunk), state, phase=TRIAL), chunk
 

@@ -17,7 +17,6 @@ from bench.errors import Refusal
 from bench.plan import Cell
 from bench.plugins import Catalogue, catalogue, sentence
 from bench.selector import written
-from estimators.kernels.backend import use_whole_vectors
 
 KEPT = 4
 
@@ -44,7 +43,6 @@ def serve(connection: Connection, life: Connection, plugins: list[str], threads:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the client decides what an interrupt means
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _end_with_client(life)
-    use_whole_vectors()
     sys.stdout.flush()
     os.dup2(2, 1)
     decoder, workshop = msgspec.msgpack.Decoder(Task), None

@@ -20,7 +20,7 @@ FRACTION = np.uint64(52)
 
 
 def exp(be: Backend) -> Function:
-    """e^x; at most 2 ulp. Below -708 it stays at 3e-308; above 709, and where x is no number, it is 8e307. In float32: -87, 88."""
+    """e^x; at most 2 ulp. Below -708 it stays at 3e-308, above 709 at 8e307. In float32: -87, 88."""
     return _exp_single(be) if be.single else _exp_double(be)
 
 
@@ -83,8 +83,8 @@ def _exp_double(be: Backend) -> Function:
 
     @be.jit
     def exp(x):  # type: ignore[no-untyped-def]
-        x = x if x < 709.0 else 709.0
-        x = x if x > -708.0 else -708.0
+        x = 709.0 if x > 709.0 else x
+        x = -708.0 if x < -708.0 else x
         z = x * LOG2_E + ROUND
         n = z - ROUND
         r = (x - n * LN2_HIGH) - n * LN2_LOW
@@ -204,8 +204,8 @@ def _exp_single(be: Backend) -> Function:
 
     @be.jit
     def exp(x):  # type: ignore[no-untyped-def]
-        x = x if x < HIGH else HIGH
-        x = x if x > LOW else LOW
+        x = HIGH if x > HIGH else x
+        x = LOW if x < LOW else x
         z = x * LOG2E + TURN
         n = z - TURN
         r = (x - n * LN2_1) - n * LN2_2

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.evaluate import Count, Mismatch, learn, prepare
+from bench.evaluate import Count, MemberError, Mismatch, learn, prepare
 from bench.measure import BLOCK, block_of, chunk_of, measure, observe, pilot_mean
 from bench.measurement import summarise
 from bench.moments import fold
@@ -210,3 +210,17 @@ def test_another_combine_has_no_kernel() -> None:
         observe(changed, bernoulli_toy(), backend="numba")
     assert observe(changed, bernoulli_toy(), replicates=BLOCK).backend == "torch"
     assert observe(rloo(), bernoulli_toy(), replicates=BLOCK).backend == "numba"
+
+
+def test_a_scalar_f_that_is_another_function_is_found_out() -> None:
+    def wrong(x: list[float]) -> float:
+        return x[0] + 1.001 * x[1]
+
+    def right(x: list[float]) -> float:
+        return x[0] + x[1]
+
+    theta = torch.zeros(2, dtype=torch.float64)
+    mine = Problem("mine", Bernoulli, theta, lambda x: x.sum(-1), scalar_f=right)
+    assert observe(rloo(), mine, replicates=BLOCK).backend == "numba"
+    with pytest.raises(MemberError, match=r"rloo on mine: .* is scalar_f \(or lanes\) the same function as f\?"):
+        observe(rloo(), replace(mine, scalar_f=wrong), replicates=BLOCK)

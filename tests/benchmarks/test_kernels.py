@@ -8,7 +8,9 @@ processor time, two in time by the clock.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
 
@@ -89,7 +91,6 @@ def main() -> None:
     asked = read.parse_args()
     from bench.ceilings import ceilings
 
-    use_whole_vectors()
     names = [name for name in CASES if not asked.cases or any(part in name for part in asked.cases)]
     with pinned(1):
         most = ceilings()
@@ -107,4 +108,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if use_whole_vectors():  # numba reads the environment once
+        os.execv(sys.executable, [sys.executable, *sys.argv])
     main()

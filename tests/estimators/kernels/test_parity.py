@@ -13,10 +13,8 @@ import torch
 from bench.evaluate import Trial, gradients, prepare
 from bench.kernels import kernel_for, why_no_kernel
 from estimators import ESTIMATORS
-from estimators.kernels import cpu
-from estimators.kernels.backend import plain
+from estimators.kernels import cpu, plainly
 from estimators.kernels.families import bernoulli_parameters
-from estimators.kernels.philox import replicates_of
 from problems import PROBLEMS
 
 TOY, QUADRATIC = ("bernoulli_toy", {}), ("quadratic", {"dim": 5})
@@ -82,21 +80,17 @@ def test_compiled_without_contraction_is_plain_python_to_the_bit(pair: Any, case
     assert np.array_equal(by_plain_python(exact, block=3), exact.gradients(range(3 * L, 4 * L)))
 
 
+def in_plain_python(kernel: cpu.Kernel, replicates: range) -> np.ndarray:
+    """The same gradients by the same functions, not compiled: of at most 60 replicates."""
+    first = replicates.start // 4 * 4
+    lanes = -(-(replicates.stop - first) // 4) * 4
+    found = plainly.gradients(kernel.pair, kernel.tables, kernel.key, kernel.tag, lanes, first)
+    return found[replicates.start - first :][: len(replicates)]
+
+
 def by_plain_python(kernel: cpu.Kernel, block: int) -> np.ndarray:
     L = kernel.pair.lanes_of_cpu
-    known = cpu.known(kernel.pair, plain(kernel.pair.dtype), L)
-    scratch = {n: np.empty(known[n], known["REAL"]) for n in ("SITE", "X", "E", "R", "ROOM", "PAR", "ROW", "JAC")}
-    scratch["Z"] = np.empty(known["Z"], known["COMPLEX"])
-    scratch |= {n: np.empty(known[n], np.uint64) for n in ("DATUM", "CHOSEN")}
-    scratch["BUF"] = np.empty(known["BUF"], np.uint32)
-    order = ("SITE", "X", "E", "R", "Z", "ROOM", "PAR", "ROW", "DATUM", "JAC", "BUF", "CHOSEN")
-    g = np.empty((known["P"], L), known["REAL"])
-    first, tag, key = np.uint64(block * L // 4), np.uint64(kernel.tag), np.uint64(kernel.key)
-    with np.errstate(over="ignore"):
-        known["gradient"](g, *(scratch[n] for n in order), kernel.tables, first, tag, key)
-    out = np.empty((L, known["P"]))
-    out[replicates_of(L)] = g.T
-    return out
+    return plainly.gradients(kernel.pair, kernel.tables, kernel.key, kernel.tag, L, block * L)
 
 
 def test_probabilities_at_the_ends_draw_what_torch_draws() -> None:

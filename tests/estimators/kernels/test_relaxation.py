@@ -15,7 +15,7 @@ from estimators import ESTIMATORS
 from estimators.kernels import cpu
 from problems import PROBLEMS
 from problems.objectives import Elbo
-from tests.estimators.kernels.test_parity import by_plain_python, label
+from tests.estimators.kernels.test_parity import by_plain_python, in_plain_python, label
 
 Named = tuple[str, dict[str, Any]]
 
@@ -54,7 +54,7 @@ EXACT = [
 
 def agree(trial: Trial, kernel: cpu.Kernel, replicates: range) -> None:
     wanted = gradients(trial, replicates, learn(trial)[0]).numpy()
-    np.testing.assert_allclose(kernel.gradients(replicates), wanted, rtol=0, atol=1e-12 * np.abs(wanted).max())
+    np.testing.assert_allclose(in_plain_python(kernel, replicates), wanted, rtol=0, atol=1e-12 * np.abs(wanted).max())
 
 
 def kernel_of(trial: Trial) -> cpu.Kernel:
@@ -65,19 +65,19 @@ def kernel_of(trial: Trial) -> cpu.Kernel:
 
 @pytest.mark.parametrize(("estimator", "problem", "point"), CASES, ids=label)
 def test_kernel_is_the_torch_form(pair: Any, estimator: Named, problem: Named, point: str) -> None:
-    agree(*pair(estimator, problem, point), range(1021, 2085))  # neither end at a block's
+    agree(*pair(estimator, problem, point), range(1021, 1055))
 
 
 @pytest.mark.parametrize(("estimator", "problem"), BOUNDS, ids=label)
 def test_kernel_of_a_bound_is_the_torch_form(estimator: Named, problem: Named) -> None:
     there = PROBLEMS[problem[0]](**problem[1]).at("mid")
     trial = prepare(ESTIMATORS[estimator[0]](**estimator[1]), replace(there, objective=Elbo()), 3, "mid")
-    agree(trial, kernel_of(trial), range(509, 1301))
+    agree(trial, kernel_of(trial), range(509, 543))
 
 
 @pytest.mark.parametrize(("estimator", "problem"), SUMS, ids=label)
 def test_kernel_of_a_sum_over_data_is_the_torch_form(pair: Any, estimator: Named, problem: Named) -> None:
-    agree(*pair(estimator, problem), range(253, 401))
+    agree(*pair(estimator, problem), range(253, 265))
 
 
 @pytest.mark.parametrize(("estimator", "problem"), EXACT, ids=label)
@@ -104,6 +104,6 @@ def test_probabilities_that_round_to_0_and_1_lose_nothing(estimator: Named, prob
     there = PROBLEMS[problem[0]](**problem[1])
     theta = torch.tensor([-800.0, -38.0, -2.0, 1.0, 38.0, 800.0], dtype=torch.float64).reshape(there.theta.shape)
     trial = prepare(ESTIMATORS[estimator[0]](**estimator[1]), replace(there, theta=theta))
-    kernel, replicates = kernel_of(trial), range(512)
+    kernel, replicates = kernel_of(trial), range(60)
     wanted = gradients(trial, replicates, learn(trial)[0]).numpy()
-    np.testing.assert_allclose(kernel.gradients(replicates), wanted, rtol=1e-9, atol=1e-15)
+    np.testing.assert_allclose(in_plain_python(kernel, replicates), wanted, rtol=1e-9, atol=1e-15)

@@ -35,9 +35,8 @@ def test_exp(be: Backend) -> None:
     x = np.concatenate([rng.uniform(-700, 700, 1000), rng.normal(size=1000), rng.normal(size=200) * 1e-9, [0.0]])
     found = at(vmath.exp(be), x)
     assert ulps(found, x, mpmath.exp) <= 1.5
-    assert at(vmath.exp(be), np.array([-1e5, 1e5, np.inf, np.nan])) == pytest.approx(
-        [3.3e-308, 8.2e307, 8.2e307, 8.2e307], rel=0.01
-    )
+    assert at(vmath.exp(be), np.array([-1e5, 1e5, np.inf])) == pytest.approx([3.3e-308, 8.2e307, 8.2e307], rel=0.01)
+    assert np.isnan(at(vmath.exp(be), np.array([np.nan]))).all()
 
 
 @pytest.mark.parametrize("be", BACKENDS, ids=NAMES)
