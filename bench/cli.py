@@ -551,10 +551,10 @@ def reference(
 @as_json
 def doctor(as_json: bool) -> None:
     """This machine, the versions, how steady its clock is, and how near the kernels come to the rate of their noise."""
-    from bench.doctor import examine, table
     from estimators.kernels.backend import use_whole_vectors
 
-    use_whole_vectors()
+    use_whole_vectors()  # before anything imports numba
+    from bench.doctor import examine, table
 
     found = examine()
     if as_json:
