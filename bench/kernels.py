@@ -139,7 +139,7 @@ ROUGHLY = {"float64": 1e-6, "float32": 1e-2}  # of the largest entry: other func
 
 
 def check_members(trial: Trial, state: State | None) -> None:
-    """Sixteen gradients of the kernel form, in plain Python, beside those of the torch form, where one half of the pair is not ours.
+    """Sixteen gradients of the kernel form, in plain Python, beside the torch form's, where one half of the pair is not ours.
 
     Ours are held to each other by the tests. Raises MemberError where they are not the same function.
     """
