@@ -12,6 +12,7 @@ from bench.moments import GROUPS, TOP, ZERO, Sums, block_sums, merge
 if TYPE_CHECKING:
     from bench.evaluate import State, Trial
     from estimators.base import Estimator
+    from estimators.kernels import cpu
     from problems.base import Problem
 
 
@@ -138,22 +139,19 @@ def package_of(function: object) -> str:
 ROUGHLY = {"float64": 1e-6, "float32": 1e-2}  # of the largest entry: other functions differ by more, roundings by less
 
 
-def check_members(trial: Trial, state: State | None) -> None:
+def check_members(trial: Trial, state: State | None, kernel: cpu.Kernel) -> None:
     """Sixteen gradients of the kernel form, in plain Python, beside the torch form's, where one half of the pair is not ours.
 
     Ours are held to each other by the tests. Raises MemberError where they are not the same function.
     """
     from bench.evaluate import MemberError, gradients
     from estimators.kernels import plainly
-    from estimators.kernels.tables import pair_and_tables
-    from estimators.noise import MEASURE
 
     e, p, dtype = trial.estimator, trial.problem, str(trial.dtype).replace("torch.", "")
     if (package_of(e.combine), package_of(p.f)) == ("estimators", "problems"):
         return
-    pair, tables = pair_and_tables(e, p, state, dtype)
     wanted = gradients(trial, range(16), state).cpu().double().numpy()
-    found = plainly.gradients(pair, tables, trial.key, MEASURE << 30, 16)
+    found = plainly.gradients(kernel.pair, kernel.tables, kernel.key, kernel.tag, 16)
     apart = np.abs(found - wanted).max(1)
     if not (apart <= ROUGHLY[dtype] * np.abs(wanted).max()).all():
         r = int(np.nanargmax(apart))

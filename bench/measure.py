@@ -226,12 +226,13 @@ def _kernel(trial: Trial, state: State | None, backend: str) -> Kernel | None:
     """The kernel that measures the trial; None where torch does. Raises Mismatch where numba cannot compile it."""
     from bench.evaluate import Mismatch
     from bench.kernels import check_members, kernel_for
+    from estimators.kernels import cpu
 
     if backend == "torch":
         return None
     found = kernel_for(trial, state)
-    if found is not None and trial.device.type == "cpu":
-        check_members(trial, state)
+    if isinstance(found, cpu.Kernel):
+        check_members(trial, state, found)
     if found is None and backend != "auto":
         raise Mismatch(
             f"{trial.estimator.name} on {trial.problem.name}: numba does not compile {trial.problem.name}'s f"
