@@ -17,7 +17,7 @@ from bench.errors import Refusal, nearest
 
 if TYPE_CHECKING:
     from bench.plan import Standing
-    from bench.plugins import Catalogue
+    from bench.plugins import Catalogue, Entry
     from bench.run import Request
     from bench.selector import Choice
 
@@ -184,36 +184,53 @@ def write_json(value: Any) -> None:
 
 
 @cli.command("list")
+@click.argument("kind", type=click.Choice(["problems", "estimators", "suites"]), required=False)
 @plugin
 @as_json
-def list_(plugins: Sequence[str], as_json: bool) -> None:
-    """Problems, estimators and suites."""
+def list_(kind: str | None, plugins: Sequence[str], as_json: bool) -> None:
+    """Problems, estimators and suites; or one KIND of them."""
     from bench.plugins import catalogue
     from bench.suite import names
 
     found = catalogue(plugins)
     members = {"problems": found.problems, "estimators": found.estimators}
+    wanted = {name: list(entries.values()) for name, entries in members.items() if kind in (None, name)}
+    suites = names() if kind in (None, "suites") else []
     if as_json:
         write_json(
-            {
-                **{
-                    kind: [
-                        {"name": e.name, "summary": e.summary(), "settings": e.settings(), "origin": e.origin}
-                        for e in entries.values()
-                    ]
-                    for kind, entries in members.items()
-                },
-                "suites": names(),
-            }
+            {name: [_entry_as_json(e) for e in entries] for name, entries in wanted.items()}
+            | ({"suites": suites} if suites else {})
         )
         return
-    lines = []
-    for kind, entries in members.items():
-        lines.append(kind.capitalize())
-        for entry in entries.values():
+    lines = [line for name, entries in wanted.items() for line in _entry_lines(name, entries)]
+    click.echo("\n".join([*lines, *(["Suites", f"  {', '.join(suites)}"] if suites else [])]))
+
+
+def _entry_as_json(entry: Entry) -> dict[str, Any]:
+    of_group = {"group": entry.group} if entry.group else {}
+    return {
+        "name": entry.name,
+        "summary": entry.summary(),
+        "settings": entry.settings(),
+        "origin": entry.origin,
+        **of_group,
+    }
+
+
+def _entry_lines(kind: str, entries: Sequence[Entry]) -> Iterator[str]:
+    """The entries of one kind under their groups, and those from elsewhere under where they come from."""
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(entry.group or ("" if entry.origin == "built in" else entry.origin), []).append(entry)
+    yield f"{kind.capitalize()} ({len(entries)})"
+    for group, members in groups.items():
+        if group:
+            yield f" {group}"
+        for entry in members:
             settings = ", ".join(f"{name}={value}" for name, value in entry.settings().items())
-            lines += [f"  {entry.name:<24} {entry.summary()}", *([f"  {'':<24} [{settings}]"] if settings else [])]
-    click.echo("\n".join([*lines, "Suites", f"  {', '.join(names())}"]))
+            yield f"  {entry.name:<24} {entry.summary()}"
+            if settings:
+                yield f"  {'':<24} [{settings}]"
 
 
 @cli.command()

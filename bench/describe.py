@@ -62,13 +62,9 @@ def _problem(problem: Any, members: Catalogue) -> dict[str, Any]:
 
 
 def _estimator(estimator: Any, members: Catalogue) -> dict[str, Any]:
-    claims = {
-        objective: claim if isinstance(claim, str) else claim.kind + (f" ({claim.because})" if claim.because else "")
-        for objective, claim in estimator.claims.items()
-    }
     return {
         "families": list(estimator.family) if estimator.family is not None else "any",
-        "claims": claims,
+        "claims": {objective: str(claim) for objective, claim in estimator.claims.items()},
         "learns": estimator.learning is not None,
         "source": estimator.source,
         **_pairs({name: (estimator, entry.build(entry.settings())) for name, entry in members.problems.items()}),

@@ -26,6 +26,7 @@ class Entry:
     """One name of the catalogue.
 
     origin: `built in`, the path of a plug-in file, or an entry point as `package.module:factory`.
+    group: the one it is listed in, of those that are built in.
     start: where its source begins, a module's name or a file. home: the folder that the file's own imports are looked up in.
     """
 
@@ -36,6 +37,7 @@ class Entry:
     home: Path | None
     load: Callable[[], Callable[..., Any]]
     describe: Callable[[], tuple[str, dict[str, Value]]]
+    group: str = ""
 
     def summary(self) -> str:
         """First line of the factory's docstring."""
@@ -102,7 +104,7 @@ def _registered(name: str, kind: str, origin: str, module: str, home: Path | Non
     def described() -> tuple[str, dict[str, Value]]:
         return registry.summary(name), registry.settings(name)
 
-    return Entry(name, kind, origin, module, home, lambda: registry[name], described)
+    return Entry(name, kind, origin, module, home, lambda: registry[name], described, registry.group(name))
 
 
 def _entry_points(kind: str) -> list[tuple[str, str]]:

@@ -30,6 +30,7 @@ __all__ = [
     "mismatch",
     "noise_of",
     "size_of",
+    "target_of",
 ]
 
 
@@ -55,11 +56,24 @@ class Claim:
 
     kind: unbiased, biased, or consistent (biased at any finite number of samples, vanishing as it grows).
     unless, because: a biased estimator is unbiased where `unless(problem)` holds, `because` saying so in words.
+    target, of: what a biased estimator's mean is instead, `of` saying so in words ("the relaxed objective"): target(problem)
+    is that gradient `[P]`, computed without the estimator, or None where it is not to be had for this problem.
     """
 
     kind: str
     unless: Callable[[Problem], bool] | None = None
     because: str = ""
+    target: Callable[[Problem], Tensor | None] | None = None
+    of: str = ""
+
+    def __str__(self) -> str:
+        return "; ".join(
+            [
+                self.kind,
+                *([f"unbiased where {self.because}"] if self.because else []),
+                *([f"unbiased for {self.of}"] if self.of else []),
+            ]
+        )
 
 
 KINDS = ("unbiased", "biased", "consistent")
@@ -141,6 +155,9 @@ class Estimator:
                 kind in KINDS,
                 f"it claims to be {kind!r} for {objective}; a claim is {', '.join(KINDS[:-1])} or {KINDS[-1]}",
             )
+            if not isinstance(claim, str):
+                words = (claim.unless is None) == (not claim.because) and (claim.target is None) == (not claim.of)
+                yield words, f"its claim for {objective} has a condition or a target without its words, or words alone"
 
 
 def size_of(problem: Problem) -> Size:
@@ -173,6 +190,15 @@ def claim_of(estimator: Estimator, problem: Problem) -> str:
     if isinstance(claim, str):
         return claim
     return "unbiased" if claim.unless is not None and claim.unless(problem) else claim.kind
+
+
+def target_of(estimator: Estimator, problem: Problem) -> tuple[Tensor, str] | None:
+    """What a biased estimator's mean is claimed to be on this problem, `[P]`, and of what it is the gradient."""
+    claim = estimator.claims[problem.objective.name]
+    if isinstance(claim, str) or claim.target is None:
+        return None
+    found = claim.target(problem)
+    return None if found is None else (found, claim.of)
 
 
 def mismatch(estimator: Estimator, problem: Problem) -> str | None:

@@ -118,7 +118,7 @@ def stl() -> Estimator:
         v = fx.softmax(0)
         return q.path(x, across(v, dfx) * dfx)
 
-    bound = Claim("biased", unless=one_sample, because="the bound of one sample is the ELBO")
+    bound = Claim("biased", unless=one_sample, because="the bound has one sample, so that it is the ELBO")
     claims: dict[str, str | Claim] = {"Elbo": "unbiased", "ImportanceWeighted": bound}
     return Estimator("stl", slopes, draw, combine, PATHS, claims, kernel=HOME + "stl", source="arXiv:1703.09194")
 

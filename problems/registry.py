@@ -13,8 +13,23 @@ from typing import Any
 class Registry(Mapping[str, Callable[..., Any]]):
     """A literal dict of `"module:factory"`; reading an entry imports its module. Listing imports nothing."""
 
-    def __init__(self, places: Mapping[str, str]) -> None:
+    def __init__(self, places: Mapping[str, str], groups: Mapping[str, str] | None = None) -> None:
+        """groups: the group that each name is listed in, where there are groups."""
         self._places = dict(places)
+        self._groups = dict(groups or {})
+
+    @classmethod
+    def grouped(cls, groups: Mapping[str, Mapping[str, str]]) -> Registry:
+        """A registry of `{group: {name: "module:factory"}}`. Raises ValueError where a name stands in two groups."""
+        group_of = {name: group for group, places in groups.items() for name in places}
+        if len(group_of) != sum(map(len, groups.values())):
+            names = [name for places in groups.values() for name in places]
+            raise ValueError(f"in two groups: {', '.join(sorted({n for n in names if names.count(n) > 1}))}")
+        return cls({name: place for places in groups.values() for name, place in places.items()}, group_of)
+
+    def group(self, name: str) -> str:
+        """The group that a name is listed in; empty where there are none."""
+        return self._groups.get(name, "")
 
     def __getitem__(self, name: str) -> Callable[..., Any]:
         module, factory = self._places[name].split(":")

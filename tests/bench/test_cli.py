@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench.cli import outcome_of
+from estimators import ESTIMATORS
 
 PLUGIN = str(Path(__file__).parent / "misbehaving.py")
 ENVIRONMENT = {**os.environ, "COLUMNS": "200", "PYTHONWARNINGS": "error"}
@@ -60,6 +61,13 @@ def bench(*arguments, cwd=None):
 
 def events(done):
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_estimators_are_listed_in_their_groups() -> None:
+    listed = bench("list", "estimators").stdout
+    assert listed.startswith(f"Estimators ({len(ESTIMATORS)})\n score function\n  reinforce ")
+    assert listed.index(" coupled\n") < listed.index("  disarm ") < listed.index(" relaxed and straight-through\n")
+    assert "Problems" not in listed
 
 
 def test_list_answers_at_once_and_imports_nothing_heavy():

@@ -13,12 +13,13 @@ from bench.plugins import catalogue
 from bench.selector import choose
 from bench.suite import read_suite
 from estimators import ESTIMATORS
-from estimators.base import Estimator, mismatch
+from estimators.base import Claim, Estimator, mismatch
 from estimators.disarm import disarm
 from estimators.score_function import rloo
 from problems import PROBLEMS
 from problems.base import Problem
 from problems.bernoulli_toy import bernoulli_toy
+from problems.truth import true_gradient
 
 
 @cache
@@ -67,6 +68,21 @@ def test_a_bias_is_named() -> None:
     found = sentences(wrong)
     assert "unbiased as claimed [bernoulli_toy[dim=3,target=0.45,form=mean] at init]" in found
     assert "claims to be unbiased, but over 65,536 replicates its mean is off by" in found
+
+
+@pytest.mark.parametrize(("target", "passes"), [(0.5, True), (0.55, False)])
+def test_a_biased_estimator_is_held_to_the_target_of_its_claim(target: float, passes: bool) -> None:
+    """Half of RLOO, claimed to be half of the gradient, and a little more than half."""
+    claim = Claim("biased", target=lambda p: target * true_gradient(p).gradient, of="a part of it")  # type: ignore[union-attr]
+    half = replace(rloo(2), combine=lambda q, x, fx: 0.5 * rloo(2).combine(q, x, fx), claims={"Expectation": claim})  # type: ignore[misc]
+    found = sentences(half)
+    assert (found == "") == passes
+    assert passes or "it claims to be unbiased for a part of it, but over 65,536 replicates" in found
+
+
+def test_a_claim_without_its_words_is_refused() -> None:
+    with pytest.raises(ValueError, match="its claim for Elbo has a condition or a target without its words"):
+        replace(rloo(2), claims={"Elbo": Claim("biased", target=lambda p: p.theta)})
 
 
 def test_hidden_state_is_named() -> None:
