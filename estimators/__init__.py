@@ -19,6 +19,8 @@ ESTIMATORS = Registry.grouped(
             "rloo": "estimators.score_function:rloo",
             "moving_average_baseline": "estimators.moving_average:moving_average_baseline",
             "optimal_baseline": "estimators.optimal_baseline:optimal_baseline",
+            "reinforce_plus": "estimators.reinforce_plus:reinforce_plus",
+            "exact_mean_baseline": "estimators.exact_mean_baseline:exact_mean_baseline",
         },
         "control variates that use f": {
             "delta_method": "estimators.delta_method:delta_method",
@@ -49,6 +51,7 @@ ESTIMATORS = Registry.grouped(
             "pathwise": "estimators.pathwise:pathwise",
             "pathwise_total": "estimators.pathwise:pathwise_total",
             "antithetic_normal": "estimators.antithetic_normal:antithetic_normal",
+            "bonnet_price": "estimators.bonnet_price:bonnet_price",
         },
         "measure-valued": {
             "measure_valued_normal": "estimators.measure_valued:measure_valued_normal",
