@@ -18,6 +18,7 @@ from problems.base import Problem
 from problems.families.bernoulli import Bernoulli
 from problems.families.categorical import Categorical
 from problems.families.chain import Chain
+from problems.families.gamma import Gamma
 from problems.families.normal import Normal
 from problems.families.poisson import Poisson
 from problems.objectives import Elbo, Expectation, Objective
@@ -176,6 +177,24 @@ def counts(objective: Objective) -> Problem:
     return Problem("counts", Poisson, tensor(-0.3, 0.7), f, objective, smooth=2, relaxed=True, exact=exact)
 
 
+def gammas(objective: Objective) -> Problem:
+    """E [log x0 + x0 x1 + x1^2 / 10] of two Gamma variables, in closed form, and their entropy."""
+
+    def f(x: Tensor) -> Tensor:
+        return x[..., 0].log() + x[..., 0] * x[..., 1] + 0.1 * x[..., 1] ** 2
+
+    def exact(problem: Problem) -> Tensor:
+        theta = problem.theta.clone().requires_grad_()
+        a, b = theta.exp()
+        L = torch.digamma(a[0]) - b[0].log() + (a / b).prod() + 0.1 * (a[1] + a[1] ** 2) / b[1] ** 2
+        if objective.ratio:
+            L = L + torch.distributions.Gamma(a, b).entropy().sum()
+        return torch.autograd.grad(L, theta)[0]
+
+    theta = torch.stack([tensor(0.2, -0.4), tensor(0.3, 0.5)])
+    return Problem("gammas", Gamma, theta, f, objective, smooth=2, exact=exact)
+
+
 DATA = torch.stack([tensor(0.9, -0.4), tensor(-1.1, 0.2), tensor(0.3, 1.3)])
 
 
@@ -246,6 +265,39 @@ def amortised_normals(objective: Objective) -> Problem:
         relaxed=True,
         encode=encode,
         model=numbers(10, 4),
+        data=DATA,
+        exact=exact,
+    )
+
+
+def amortised_gammas(objective: Objective) -> Problem:
+    """Two Gamma variables for each of three data, encoder and model; in closed form, with their entropy."""
+
+    def f(x: Tensor, data: Tensor, model: Tensor) -> Tensor:
+        y, z = x.unbind(-1)
+        return model[0] * data[..., 0] * y.log() + model[1] * y * z + data[..., 1] * z - 0.1 * z * z
+
+    def encode(w: Tensor, data: Tensor) -> Tensor:
+        return 0.3 * (data @ w.reshape(2, 4)).unflatten(-1, (2, 2))
+
+    def exact(problem: Problem) -> Tensor:
+        w, model = (t.clone().requires_grad_() for t in (problem.theta, problem.model))
+        a, b = encode(w, DATA).exp().unbind(-2)
+        y, z = (a / b).unbind(-1)
+        log_y = torch.digamma(a[:, 0]) - b[:, 0].log()
+        L = model[0] * DATA[:, 0] * log_y + model[1] * y * z + DATA[:, 1] * z - 0.1 * (z * z + z / b[:, 1])
+        L = L.sum() + (torch.distributions.Gamma(a, b).entropy().sum() if objective.ratio else 0)
+        return torch.cat(torch.autograd.grad(L, (w, model)))
+
+    return Problem(
+        "amortised gammas",
+        Gamma,
+        numbers(15, 8),
+        f,
+        objective,
+        smooth=2,
+        encode=encode,
+        model=tensor(0.8, -0.5),
         data=DATA,
         exact=exact,
     )
@@ -327,10 +379,12 @@ _MADE = (
     categories,
     normals,
     counts,
+    gammas,
     amortised_bits,
     amortised_categories,
     amortised_normals,
     amortised_counts,
+    amortised_gammas,
     layers,
     layers_of_categories,
 )

@@ -14,37 +14,12 @@ from estimators.base import Estimator, mismatch
 from estimators.noise import MEASURE
 from estimators.pathwise import pathwise, pathwise_total
 from problems.base import Problem
-from problems.families.gamma import Gamma
 from problems.families.normal import Normal
-from problems.objectives import Elbo, Expectation, Objective
+from problems.objectives import Elbo
 
 
 def tensor(*values: object) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float64)
-
-
-def gammas(objective: Objective) -> Problem:
-    """E [log x0 + x0 x1 + x1^2 / 10] of two Gamma variables, in closed form, and their entropy."""
-
-    def f(x: torch.Tensor) -> torch.Tensor:
-        return x[..., 0].log() + x[..., 0] * x[..., 1] + 0.1 * x[..., 1] ** 2
-
-    def exact(problem: Problem) -> torch.Tensor:
-        theta = problem.theta.clone().requires_grad_()
-        a, b = theta.exp()
-        L = torch.digamma(a[0]) - b[0].log() + (a / b).prod() + 0.1 * (a[1] + a[1] ** 2) / b[1] ** 2
-        if objective.ratio:
-            L = L + torch.distributions.Gamma(a, b).entropy().sum()
-        return torch.autograd.grad(L, theta)[0]
-
-    return Problem("gammas", Gamma, tensor([0.2, -0.4], [0.3, 0.5]), f, objective, smooth=2, exact=exact)
-
-
-def problem_of(name: str, small: Callable[[str], Problem]) -> Problem:
-    kind, _, objective = name.partition(" ")
-    if kind == "gammas":
-        return gammas(Elbo() if objective else Expectation())
-    return small(name)
 
 
 def title(value: object) -> str:
@@ -53,7 +28,15 @@ def title(value: object) -> str:
     return str(value)
 
 
-EVERYWHERE = ["normals", "normals elbo", "amortised normals", "amortised normals elbo", "gammas", "gammas elbo"]
+EVERYWHERE = [
+    "normals",
+    "normals elbo",
+    "amortised normals",
+    "amortised normals elbo",
+    "gammas",
+    "gammas elbo",
+    "amortised gammas elbo",
+]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +50,7 @@ EVERYWHERE = ["normals", "normals elbo", "amortised normals", "amortised normals
 def test_the_mean_is_the_gradient(
     estimator: Estimator, name: str, agreement: Callable[..., Any], small: Callable[[str], Problem]
 ) -> None:
-    problem = problem_of(name, small)
+    problem = small(name)
     found = agreement(estimator, problem)
     assert found.z < found.allowed
     evaluations = estimator.settings["samples"] * max(problem.rows, 1)
@@ -91,7 +74,7 @@ def test_a_path_that_forgets_the_scale_is_seen(
     def combine(q: Normal, x: torch.Tensor, dfx: torch.Tensor) -> torch.Tensor:
         return q.path(x, dfx) * tensor([1.0], [1.1])
 
-    found = agreement(replace(pathwise(1), combine=combine), problem_of(name, small))
+    found = agreement(replace(pathwise(1), combine=combine), small(name))
     assert found.z > found.allowed
 
 
