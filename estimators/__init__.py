@@ -29,6 +29,7 @@ ESTIMATORS = Registry.grouped(
             "rebar": "estimators.rebar:rebar",
             "relax": "estimators.relax:relax",
             "double_cv": "estimators.double_cv:double_cv",
+            "rodeo": "estimators.rodeo:rodeo",
         },
         "coupled": {
             "arm": "estimators.arm:arm",
