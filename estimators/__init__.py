@@ -21,6 +21,7 @@ ESTIMATORS = Registry.grouped(
             "optimal_baseline": "estimators.optimal_baseline:optimal_baseline",
             "reinforce_plus": "estimators.reinforce_plus:reinforce_plus",
             "exact_mean_baseline": "estimators.exact_mean_baseline:exact_mean_baseline",
+            "group_advantage": "estimators.group_advantage:group_advantage",
         },
         "control variates that use f": {
             "delta_method": "estimators.delta_method:delta_method",
