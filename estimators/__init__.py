@@ -37,6 +37,8 @@ ESTIMATORS = Registry.grouped(
             "disarm": "estimators.disarm:disarm",
             "disarm_layers": "estimators.disarm_layers:disarm_layers",
             "arms": "estimators.arms:arms",
+            "ars": "estimators.arsm:ars",
+            "arsm": "estimators.arsm:arsm",
         },
         "summed and without replacement": {
             "exact": "estimators.exact:exact",
