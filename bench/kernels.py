@@ -167,17 +167,19 @@ def block_sums_by_kernel(
     """`block_sums` of the gradients of these replicates, none of which outlives its block.
 
     The same bits whatever the threads, and as from the folded sums of its aligned chunks. A chunk that is not
-    whole in the range, or has a gradient that is not finite, is summed from its gradients.
+    whole in the range, or has a gradient that is not finite, is summed from its gradients. The first chunks are few: once the
+    largest lengths are known, few are looked at again.
     """
-    chunk = kernel.chunk
+    chunk, done = kernel.chunk, 0
     pilot, axis = np.ascontiguousarray(pilot, np.float64), np.ascontiguousarray(axis, np.float64)
     found = block_sums(np.zeros((0, len(pilot))), pilot, axis, scale, 0)
     at = replicates.start
     while at < replicates.stop:
         whole = (replicates.stop - at) // chunk if at % chunk == 0 else 0
         if whole:
-            count = min(whole, kernel.at_once * threads)
+            count = min(whole, kernel.at_once * threads, max(4, 4 * done))
             found = _chunks(kernel, found, range(at // chunk, at // chunk + count), threads)
+            done += count
             at += count * chunk
         else:
             stop = min(replicates.stop, (at // chunk + 1) * chunk)

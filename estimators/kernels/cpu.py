@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from problems.base import Problem
 
 CHUNK = 4096  # replicates whose sums are added up on their own, and then folded in index order
-AT_ONCE = 64  # chunks whose sums are held before they are folded
+AT_ONCE, HELD = 256, 2**25  # chunks whose sums are held before they are folded, at most, and bytes of them
+PARTS = 4  # of these chunks for each thread, so that one that is held up leaves its share to the others
 
 # Copied into the disk cache under a name that says all it was made from: numba finds the machine code of a function by its file.
 # `estimate` and `take` are put into the module before it runs; being closures over other compiled functions, they are globals
@@ -108,6 +110,12 @@ def sources() -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
+@cache
+def pool(workers: int, process: int) -> ThreadPoolExecutor:
+    """The threads of this process, kept: starting them takes as long as 100,000 gradients."""
+    return ThreadPoolExecutor(workers)
+
+
 @dataclass(frozen=True, eq=False)
 class Kernel:
     """A compiled pair at its parameters and key. tag: the phase of the noise, in its place."""
@@ -118,7 +126,11 @@ class Kernel:
     key: int
     tag: int
     chunk: int = CHUNK
-    at_once: int = AT_ONCE
+
+    @property
+    def at_once(self) -> int:
+        """Chunks whose sums are held before they are folded."""
+        return max(1, min(AT_ONCE, HELD // (8 * tally.added(self.pair.P))))
 
     def compiles(self) -> bool:
         """Compile the sums, or load them; False where numba cannot compile the problem's f."""
@@ -185,9 +197,9 @@ class Kernel:
         if workers < 2:
             part(0, C)
         else:
-            edges = [C * i // workers for i in range(workers + 1)]
-            with ThreadPoolExecutor(workers) as pool:
-                list(pool.map(part, edges[:-1], edges[1:]))
+            parts = min(PARTS * workers, C)
+            edges = [C * i // parts for i in range(parts + 1)]
+            list(pool(workers, os.getpid()).map(part, edges[:-1], edges[1:]))
         if unit != 1.0:
             added *= tally.powers(P, unit)
             high *= unit

@@ -76,38 +76,31 @@ def tally(be: Backend, P: int, L: int) -> Function:
             lane[2, l] = h
 
     @be.sum_jit
-    def powers_of(row, centre, per_unit):  # type: ignore[no-untyped-def]
-        """Sums of d^2, d^3, d^4 over lanes and the largest |d|, d = row - centre; magnitudes are in the order of their bits."""
-        s2, s3, s4, most = ZERO, ZERO, ZERO, bits(ZERO)
-        for l in range(L):
-            d = row[l] - centre
-            if in_units:
-                d *= per_unit
-            d2 = d * d
-            size = bits(abs(d))
-            s2 += d2
-            s3 += d2 * d
-            s4 += d2 * d2
-            most = size if size > most else most
-        return s2, s3, s4, unbits(most)
-
-    @be.jit
     def over_lanes(sums, high, p, row, centre, per_unit):  # type: ignore[no-untyped-def]
-        """Grouped sums of row - centre, its powers and its largest magnitude, of coordinate p."""
+        """Grouped sums of d = row - centre, sums of d^2, d^3, d^4 and the largest |d|, of coordinate p.
+
+        Magnitudes are in the order of their bits.
+        """
         s1 = sums[AT_S1 + GROUPS * p : AT_S1 + GROUPS * (p + 1)]
+        s2, s3, s4, most = ZERO, ZERO, ZERO, bits(ZERO)
         for i in range(GROUPS):
             t1 = ZERO
             for step in range(L // GROUPS):
                 d = row[step * GROUPS + i] - centre
                 if in_units:
                     d *= per_unit
+                d2 = d * d
+                size = bits(abs(d))
                 t1 += d
+                s2 += d2
+                s3 += d2 * d
+                s4 += d2 * d2
+                most = size if size > most else most
             s1[i] += t1
-        s2, s3, s4, most = powers_of(row, centre, per_unit)
         sums[AT_S2 + p] += s2
         sums[AT_S3 + p] += s3
         sums[AT_S4 + p] += s4
-        high[p] = max(high[p], most)
+        high[p] = max(high[p], unbits(most))
 
     @be.jit
     def grouped(sums, at, row):  # type: ignore[no-untyped-def]

@@ -100,11 +100,11 @@ def pair(name: str, dtype: str = "float64") -> Pair:
     return Pair(CASES[name], dtype)
 
 
-def by_kernel(p: Pair, threads: int = 1) -> Call:
-    """What the numba back end does: addressed noise, 64 groups, four power sums, extremes, cosines."""
+def by_kernel(p: Pair, threads: int = 1, numbers: int = 2**24) -> Call:
+    """What the numba back end does: addressed noise, 64 groups, four power sums, extremes, cosines. numbers: of one call."""
     kernel = kernel_for(p.trial)
     assert kernel is not None
-    n = CHUNK * max(1, min(1024, 2**24 // (CHUNK * p.numbers)))
+    n = CHUNK * max(1, min(1024, numbers // (CHUNK * p.numbers)))
     return lambda: block_sums_by_kernel(kernel, *p.centre, range(n), threads), n
 
 

@@ -98,7 +98,7 @@ def main() -> None:
         for name in names:
             p = pair(name, asked.dtype)
             found = compared({form: make(p) for form, make in FORMS.items()}, asked.rounds, time.process_time)
-            both = compared({f"{n}": by_kernel(p, n) for n in (1, 2)}, asked.rounds, time.perf_counter)
+            both = compared({f"{n}": by_kernel(p, n, 2**27) for n in (1, 2)}, asked.rounds, time.perf_counter)
             rate = 1e3 / statistics.median(found["kernel"])
             share = rate / most.replicates(p.read, asked.dtype)
             ratios = [f"{form} {quoted(found[form] / found['kernel'])}" for form in FORMS if form != "kernel"]
