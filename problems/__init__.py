@@ -14,9 +14,19 @@ if TYPE_CHECKING:
     from problems.families.categorical import Categorical
     from problems.families.chain import Chain
     from problems.families.gamma import Gamma
+    from problems.families.geometric import Geometric
     from problems.families.normal import Normal
     from problems.families.poisson import Poisson
-    from problems.objectives import Elbo, Expectation, ImportanceWeighted, InclusiveKL, LogMarginal, Objective, Renyi
+    from problems.objectives import (
+        Elbo,
+        Expectation,
+        ImportanceWeighted,
+        InclusiveKL,
+        LogMarginal,
+        Objective,
+        Renyi,
+        Thermodynamic,
+    )
     from problems.truth import Truth, true_gradient
 
 PROBLEMS = Registry(
@@ -27,6 +37,7 @@ PROBLEMS = Registry(
         "gaussian_cost": "problems.gaussian_cost:gaussian_cost",
         "gamma_cost": "problems.gamma_cost:gamma_cost",
         "poisson_cost": "problems.poisson_cost:poisson_cost",
+        "geometric_cost": "problems.geometric_cost:geometric_cost",
         "mixture": "problems.mixture:mixture",
         "alignment": "problems.alignment:alignment",
         "linear_gaussian": "problems.linear_gaussian:linear_gaussian",
@@ -43,6 +54,7 @@ _HOMES = {
     "problems.families.categorical": ["Categorical"],
     "problems.families.chain": ["Chain"],
     "problems.families.gamma": ["Gamma"],
+    "problems.families.geometric": ["Geometric"],
     "problems.families.normal": ["Normal"],
     "problems.families.poisson": ["Poisson"],
     "problems.objectives": [
@@ -53,6 +65,7 @@ _HOMES = {
         "LogMarginal",
         "Objective",
         "Renyi",
+        "Thermodynamic",
     ],
     "problems.truth": ["Truth", "true_gradient"],
 }
@@ -66,6 +79,7 @@ __all__ = [
     "Elbo",
     "Expectation",
     "Gamma",
+    "Geometric",
     "ImportanceWeighted",
     "InclusiveKL",
     "LogMarginal",
@@ -77,6 +91,7 @@ __all__ = [
     "Problem",
     "Renyi",
     "Size",
+    "Thermodynamic",
     "Truth",
     "true_gradient",
 ]

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 
-from problems.base import Point, Problem
+from problems.base import Problem
+from problems.costs import bump, cos, cost_problem, square
 from problems.families.normal import Normal
 from problems.lanes import LaneModel
-from problems.settings import at_least, one_of
 
 if TYPE_CHECKING:
     from problems.lanes import Kit
-
-COSTS = ("square", "exp", "cos")
 
 
 def gaussian_cost(cost: str = "square", k: float = 2.0, dim: int = 1) -> Problem:
@@ -28,78 +27,31 @@ def gaussian_cost(cost: str = "square", k: float = 2.0, dim: int = 1) -> Problem
     cos(k mu) exp(-k^2 v / 2).
     Mohamed, Rosca, Figurnov & Mnih, JMLR 2020, arXiv:1906.10652, section 3.
     """
-    one_of("gaussian_cost", COSTS, cost=cost)
-    at_least("gaussian_cost", 1, dim=dim)
     if cost == "exp" and k <= 0:
         raise ValueError(
             f"gaussian_cost[cost=exp,k={k}]: exp(-k x^2) needs a positive k to have a mean for every sigma"
         )
 
-    def f(x: torch.Tensor) -> torch.Tensor:
+    def mean(theta: torch.Tensor) -> torch.Tensor:
+        mu, v = theta[0], (2 * theta[1]).exp()
         if cost == "square":
-            return ((x - k) ** 2).sum(-1)
-        return (torch.exp(-k * x * x) if cost == "exp" else torch.cos(k * x)).sum(-1)
-
-    def exact(problem: Problem) -> torch.Tensor:
-        """The derivative in mu, and in log sigma: 2 v times the derivative in v."""
-        mu, v = problem.theta[0], (2 * problem.theta[1]).exp()
-        if cost == "square":
-            d_mu, d_v = 2 * (mu - k), torch.ones_like(v)
-        elif cost == "exp":
+            return (mu - k) ** 2 + v
+        if cost == "exp":
             w = 1 + 2 * k * v
-            L = w**-0.5 * torch.exp(-k * mu**2 / w)
-            d_mu, d_v = L * -2 * k * mu / w, L * (2 * (k * mu / w) ** 2 - k / w)
-        else:
-            damping = torch.exp(-0.5 * k**2 * v)
-            d_mu, d_v = -k * torch.sin(k * mu) * damping, -0.5 * k**2 * torch.cos(k * mu) * damping
-        return torch.stack([d_mu, 2 * v * d_v])
+            return w**-0.5 * torch.exp(-k * mu**2 / w)
+        return torch.cos(k * mu) * torch.exp(-0.5 * k**2 * v)
 
-    spread = torch.linspace(-0.5, 0.5, dim, dtype=torch.float64) if dim > 1 else torch.zeros(1, dtype=torch.float64)
     places = {"init": (1.0, 1.0), "narrow": (1.0, 0.1), "wide": (1.0, 1.5)}
-    points = {
-        name: Point(torch.stack([mu + spread, torch.full((dim,), math.log(sigma)).double()]))
-        for name, (mu, sigma) in places.items()
-    }
-    settings: dict[str, Any] = {"cost": cost, "k": float(k), "dim": dim}
-    return Problem(
+    problem = cost_problem(
+        Normal,
+        {"square": square, "exp": bump, "cos": cos},
+        mean,
+        {name: (mu, math.log(sigma)) for name, (mu, sigma) in places.items()},
+        {"cost": cost, "k": float(k), "dim": dim},
         name="gaussian_cost",
-        family=Normal,
-        theta=points["init"].theta,
-        f=f,
-        smooth=2,
-        relaxed=True,
-        degree=2 if cost == "square" else None,
-        exact=exact,
-        scalar_f=scalar_cost(cost, k, dim),
-        lanes=lane_cost(cost, float(k), dim),
-        points=points,
-        settings=settings,
         source="Mohamed et al. 2020, arXiv:1906.10652, section 3",
     )
-
-
-def scalar_cost(cost: str, k: float, dim: int) -> Callable[[Sequence[float]], float]:
-    """f of one point in plain Python."""
-
-    def square(x: Sequence[float]) -> float:
-        total = 0.0
-        for d in range(dim):
-            total += (x[d] - k) ** 2
-        return total
-
-    def exp(x: Sequence[float]) -> float:
-        total = 0.0
-        for d in range(dim):
-            total += math.exp(-k * x[d] * x[d])
-        return total
-
-    def cos(x: Sequence[float]) -> float:
-        total = 0.0
-        for d in range(dim):
-            total += math.cos(k * x[d])
-        return total
-
-    return {"square": square, "exp": exp, "cos": cos}[cost]
+    return replace(problem, lanes=lane_cost(cost, float(k), dim))
 
 
 def lane_cost(cost: str, k: float, dim: int) -> Callable[[Kit], LaneModel]:

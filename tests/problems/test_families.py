@@ -19,6 +19,7 @@ from problems.families.bernoulli import Bernoulli
 from problems.families.categorical import Categorical
 from problems.families.chain import Chain
 from problems.families.gamma import Gamma
+from problems.families.geometric import Geometric
 from problems.families.normal import Normal
 from problems.families.poisson import Poisson
 
@@ -31,6 +32,7 @@ class Case:
     theta: Tensor
     law: Callable[[Tensor], Any]
     noise: str = "uniform"
+    site: Callable[..., Any] | None = None  # the law of a site by scipy.stats, from its parameters
 
 
 def double(*rows: Any) -> Tensor:
@@ -42,6 +44,7 @@ CASES = {
         Bernoulli,
         double([0.3, -1.2, 2.0], [-0.7, 0.1, 0.9]),
         lambda t: distributions.Independent(distributions.Bernoulli(logits=t, validate_args=False), 1),
+        site=lambda t: scipy.stats.bernoulli(scipy.special.expit(t)),
     ),
     "categorical": Case(
         Categorical,
@@ -54,16 +57,25 @@ CASES = {
         double([[0.4, -0.8, 2.0], [-0.5, 0.3, 0.0]], [[1.0, 0.0, -1.0], [0.2, -1.0, 0.6]]),
         lambda t: distributions.Independent(distributions.Normal(t[..., 0, :], t[..., 1, :].exp()), 1),
         noise="normal",
+        site=lambda mu, s: scipy.stats.norm(mu, np.exp(s)),
     ),
     "gamma": Case(
         Gamma,
         double([[0.4, -1.2, 2.0], [-0.5, 0.3, 0.0]], [[1.0, 0.0, -0.5], [0.2, -1.0, 0.6]]),
         lambda t: distributions.Independent(distributions.Gamma(t[..., 0, :].exp(), t[..., 1, :].exp()), 1),
+        site=lambda a, b: scipy.stats.gamma(np.exp(a), scale=np.exp(-b)),
     ),
     "poisson": Case(
         Poisson,
         double([0.4, -0.8, 2.0], [1.0, 0.0, -1.0]),
         lambda t: distributions.Independent(distributions.Poisson(t.exp(), validate_args=False), 1),
+        site=lambda t: scipy.stats.poisson(np.exp(t)),
+    ),
+    "geometric": Case(
+        Geometric,
+        double([0.4, -0.8, 2.0], [1.0, 0.0, -1.0]),
+        lambda t: distributions.Independent(distributions.Geometric(logits=t, validate_args=False), 1),
+        site=lambda t: scipy.stats.geom(scipy.special.expit(t), loc=-1),
     ),
 }
 SITES = [pytest.param(case, id=name) for name, case in CASES.items()]
@@ -169,7 +181,7 @@ def test_shapes_that_the_harness_reads(case: Case) -> None:
             q.support()
 
 
-@pytest.mark.parametrize("name", ["bernoulli", "categorical", "poisson"])
+@pytest.mark.parametrize("name", ["bernoulli", "categorical", "poisson", "geometric"])
 def test_discrete_families_have_no_path(name: str) -> None:
     q, x = drawn(CASES[name])
     with pytest.raises(NotImplementedError, match="pathwise"):
@@ -214,25 +226,23 @@ def samples(case: Case, theta: Tensor, n: int = 20000) -> Tensor:
     return case.family(theta).sample(noise_of(case.noise, (1, n, *case.family.event(theta)), 7))[0]
 
 
-def p_values(name: str, x: Tensor, theta: Tensor) -> list[float]:
+def p_values(case: Case, x: Tensor, theta: Tensor) -> list[float]:
     """Kolmogorov-Smirnov where continuous, chi-square of the counts where discrete; one p-value a site."""
     t = theta.numpy()
-    if name == "normal":
-        return [scipy.stats.kstest(x[:, d], scipy.stats.norm(t[0, d], np.exp(t[1, d])).cdf).pvalue for d in range(3)]
-    if name == "gamma":
-        laws = [scipy.stats.gamma(np.exp(t[0, d]), scale=np.exp(-t[1, d])) for d in range(3)]
-        return [scipy.stats.kstest(x[:, d], law.cdf).pvalue for d, law in enumerate(laws)]
-    if name == "categorical":
+    if case.site is None:
         p = np.exp(t) / np.exp(t).sum(-1, keepdims=True)
         return [scipy.stats.chisquare(x[:, d].sum(0), len(x) * p[d]).pvalue for d in range(len(p))]
-    found = []
-    for d in range(3):
-        law = scipy.stats.poisson(np.exp(t[d])) if name == "poisson" else scipy.stats.bernoulli(1 / (1 + np.exp(-t[d])))
-        most = int(law.isf(1e-3)) if name == "poisson" else 1
-        probs = np.append(law.pmf(np.arange(most)), law.sf(most - 1))
-        counts = torch.bincount(x[:, d].long().clamp(max=most), minlength=most + 1).numpy()
-        found.append(scipy.stats.chisquare(counts, len(x) * probs).pvalue)
-    return found
+    laws = [case.site(*np.atleast_2d(t)[:, d]) for d in range(t.shape[-1])]
+    return [p_value(law, x[:, d]) for d, law in enumerate(laws)]
+
+
+def p_value(law: Any, x: Tensor) -> float:
+    if not isinstance(law.dist, scipy.stats.rv_discrete):
+        return float(scipy.stats.kstest(x, law.cdf).pvalue)
+    most = int(law.isf(1e-3)) if law.support()[1] == np.inf else int(law.support()[1])
+    probs = np.append(law.pmf(np.arange(most)), law.sf(most - 1))
+    counts = torch.bincount(x.long().clamp(max=most), minlength=most + 1).numpy()
+    return float(scipy.stats.chisquare(counts, len(x) * probs).pvalue)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -241,13 +251,13 @@ def test_samples_follow_the_law(name: str) -> None:
     case = CASES[name]
     theta = case.theta[0]
     x = samples(case, theta)
-    assert min(p_values(name, x, theta)) > 1e-4
+    assert min(p_values(case, x, theta)) > 1e-4
     wrong = theta.clone()
     wrong[0, ...] = wrong[0] + 0.15 * torch.linspace(1, 2, theta[0].numel()).reshape(theta[0].shape).double()
-    assert min(p_values(name, x, wrong)) < 1e-6
+    assert min(p_values(case, x, wrong)) < 1e-6
 
 
-@pytest.mark.parametrize("name", ["gamma", "poisson"])
+@pytest.mark.parametrize("name", ["gamma", "poisson", "geometric"])
 def test_inversion_is_that_of_scipy(name: str) -> None:
     u = torch.cat([double(0.5, 2.0**-33, 1 - 2.0**-33), noise_of("uniform", (500,), 8)])[:, None]
     for value in (1e-3, 0.3, 1.0, 30.0, 144.0, 1000.0):
@@ -255,6 +265,9 @@ def test_inversion_is_that_of_scipy(name: str) -> None:
         if name == "poisson":
             wanted = scipy.stats.poisson.ppf(u.numpy(), value)
             assert np.array_equal(Poisson(log).sample(u).numpy(), wanted)
+        elif name == "geometric":
+            wanted = scipy.stats.geom.ppf(u.numpy(), value / (1 + value), loc=-1)
+            assert np.array_equal(Geometric(log).sample(u).numpy(), wanted)
         else:
             x = Gamma(torch.stack([log, torch.zeros(1, dtype=torch.float64)])).sample(u)
             kept = x > 1e-300
@@ -266,6 +279,7 @@ def test_a_uniform_that_rounds_to_one_gives_finite_points() -> None:
     one = torch.ones(1, 1)
     assert Gamma(torch.zeros(2, 1)).sample(one).isfinite().all()
     assert Poisson(torch.full((1,), 5.0)).sample(one).isfinite().all()
+    assert Geometric(torch.zeros(1)).sample(one) == 32
 
 
 def test_helpers() -> None:

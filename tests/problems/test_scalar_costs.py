@@ -1,4 +1,4 @@
-"""Costs of Normal, Gamma and Poisson variables: closed forms against scipy's integrals and sums."""
+"""Costs of sites of one family: closed forms against scipy's integrals and sums."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.integrate
+import scipy.special
 import scipy.stats
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from torch import Tensor
 from problems.base import Problem
 from problems.gamma_cost import gamma_cost
 from problems.gaussian_cost import gaussian_cost
+from problems.geometric_cost import geometric_cost
 from problems.poisson_cost import poisson_cost
 from problems.truth import true_gradient
 
@@ -106,7 +108,19 @@ def test_poisson(cost: str, k: float, c: Cost, point: str, differences: Callable
     checked(problem, differences(L, problem.theta.tolist()), 1e-7)
 
 
-@pytest.mark.parametrize("factory", [gaussian_cost, gamma_cost, poisson_cost])
+@pytest.mark.parametrize(("cost", "k", "c"), POISSON)
+@pytest.mark.parametrize("point", ["init", "rare", "common"])
+def test_geometric(cost: str, k: float, c: Cost, point: str, differences: Callable[..., Tensor]) -> None:
+    problem = geometric_cost(cost=cost, k=k).at(point)
+    x = np.arange(2000)
+
+    def L(theta: list[float]) -> float:
+        return float((scipy.stats.geom.pmf(x, scipy.special.expit(theta[0]), loc=-1) * c(x)).sum())
+
+    checked(problem, differences(L, problem.theta.tolist()), 1e-5)
+
+
+@pytest.mark.parametrize("factory", [gaussian_cost, gamma_cost, poisson_cost, geometric_cost])
 def test_coordinates_add_up(factory: Callable[..., Problem]) -> None:
     """Three coordinates are three problems of one: the middle one of the spread is the single one."""
     three, one = factory(dim=3), factory(dim=1)
@@ -136,6 +150,7 @@ def test_coordinates_add_up(factory: Callable[..., Problem]) -> None:
         (gamma_cost, {"dim": -1}, r"gamma_cost\[dim=-1\]: dim must be at least 1"),
         (poisson_cost, {"cost": "log"}, r"poisson_cost\[cost=log\]: cost is square or exp"),
         (poisson_cost, {"dim": 0}, r"poisson_cost\[dim=0\]: dim must be at least 1"),
+        (geometric_cost, {"cost": "log"}, r"geometric_cost\[cost=log\]: cost is square or exp"),
     ],
 )
 def test_settings_they_cannot_take(factory: Callable[..., Problem], settings: dict, sentence: str) -> None:
