@@ -22,6 +22,7 @@ ESTIMATORS = Registry.grouped(
             "reinforce_plus": "estimators.reinforce_plus:reinforce_plus",
             "exact_mean_baseline": "estimators.exact_mean_baseline:exact_mean_baseline",
             "group_advantage": "estimators.group_advantage:group_advantage",
+            "off_policy": "estimators.off_policy:off_policy",
         },
         "control variates that use f": {
             "delta_method": "estimators.delta_method:delta_method",
@@ -56,6 +57,8 @@ ESTIMATORS = Registry.grouped(
             "pathwise_total": "estimators.pathwise:pathwise_total",
             "antithetic_normal": "estimators.antithetic_normal:antithetic_normal",
             "bonnet_price": "estimators.bonnet_price:bonnet_price",
+            "generalised_reparameterisation": "estimators.generalised_reparameterisation:generalised_reparameterisation",
+            "rejection_reparameterisation": "estimators.rejection_reparameterisation:rejection_reparameterisation",
         },
         "measure-valued": {
             "measure_valued_normal": "estimators.measure_valued:measure_valued_normal",

@@ -35,7 +35,7 @@ def shrunk(samples: int) -> Claim:
 def group_advantage(samples: int = 4, scale: str = "none", eps: float = 1e-4) -> Estimator:
     """REINFORCE with the mean of all K samples' f as baseline, the group mean; scale=std divides by their spread, as GRPO does.
 
-    Any family, any f. Each sample is in its own baseline, so that it is biased for Expectation and Elbo: with scale=none its mean is
+    Any family, any f. Each sample is in its own baseline: biased for Expectation and Elbo. With scale=none the mean is
     exactly (1 - 1/K) of the gradient, and K/(K - 1) times the estimate is `rloo`. scale=std divides by the group's standard
     deviation (of K - 1 degrees of freedom) + eps: as K grows, the gradient over the standard deviation of f. scale=mean divides by
     the absolute value of the group's mean + eps, for rewards f >= 0 (MaxRL). K >= 2 evaluations of f, no gradient of f.
