@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-import torch
-
-from estimators.base import Estimator, Learning, Size
+from estimators.base import Estimator
 from estimators.conditional_relaxation import conditioned, free
-from estimators.learning import BATCH, check_learning, least_variance, slope
+from estimators.learning import slope
 from estimators.rebar import twice
 from estimators.relaxation import FAMILIES, soft
+from estimators.surrogate import learned, network
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,13 +24,8 @@ def draw(q: Family, noise: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def surrogate(q: Family, state: Mapping[str, Tensor]) -> Callable[[Tensor], Tensor]:
-    """c(z) = w . tanh(W (2 soft(z) - 1) + a) + c0, of every datum alike."""
-
-    def c(z: Tensor) -> Tensor:
-        inputs = (2 * soft(q, z) - 1).flatten(-q.event_axes)
-        return (inputs @ state["W"].T + state["a"]).tanh() @ state["w"] + state["c0"]
-
-    return c
+    """c(z), the network of 2 soft(z) - 1."""
+    return lambda z: network(state, (2 * soft(q, z) - 1).flatten(-q.event_axes))
 
 
 def combine(q: Family, noise: tuple[Tensor, Tensor], x: Tensor, fx: Tensor, state: Mapping[str, Tensor]) -> Tensor:
@@ -45,15 +38,6 @@ def combine(q: Family, noise: tuple[Tensor, Tensor], x: Tensor, fx: Tensor, stat
     return q.score(x, fx - c_tilde[None]) + dc - pull(dc_tilde)
 
 
-def centred(descend: Callable[..., dict[str, Tensor]]) -> Callable[..., dict[str, Tensor]]:
-    """The first step sets c0 to the mean of f, so that the later ones, which `descend`, need not climb there at their rate."""
-
-    def learn(state: Mapping[str, Tensor], gradient: Tensor, fx: Tensor, step: int) -> dict[str, Tensor]:
-        return descend(state, gradient, step - 1) if step else {**state, "c0": fx.mean()}
-
-    return learn
-
-
 def relax(hidden: int = 10, steps: int = 300, lr: float = 0.01) -> Estimator:
     """RELAX: REINFORCE with a learned network of the relaxed variable as control variate.
 
@@ -62,22 +46,6 @@ def relax(hidden: int = 10, steps: int = 300, lr: float = 0.01) -> Estimator:
     starts at a mean of f. 1 evaluation of f, no gradient.
     Grathwohl, Choi, Wu, Roeder & Duvenaud 2018, arXiv:1711.00123.
     """
-    if hidden < 1:
-        raise ValueError(f"relax[hidden={hidden}]: the network needs at least one hidden unit")
-    check_learning("relax", steps, lr)
-
-    def init(size: Size, generator: torch.Generator) -> dict[str, Tensor]:
-        def normal(*shape: int) -> Tensor:
-            return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-        inputs = math.prod(size.event)
-        return {
-            "W": normal(hidden, inputs) / math.sqrt(inputs),
-            "a": torch.zeros(hidden),
-            "w": normal(hidden) / math.sqrt(hidden),
-            "c0": torch.zeros(()),
-        }
-
     return Estimator(
         "relax",
         1,
@@ -85,7 +53,7 @@ def relax(hidden: int = 10, steps: int = 300, lr: float = 0.01) -> Estimator:
         combine,
         FAMILIES,
         noise=twice,
-        learning=Learning(init, centred(least_variance("W", "a", "w", "c0", lr=lr)), steps, BATCH),
+        learning=learned("relax", hidden, steps, lr),
         kernel="estimators.kernels.rebar:relax",
         settings={"hidden": hidden, "steps": steps, "lr": lr},
         source="arXiv:1711.00123",
