@@ -136,6 +136,7 @@ def ask(trial: Trial, replicates: range, state: State | None, phase: int, count:
         "theta": theta,
         "q": q,
         "size": size,
+        "objective": problem.objective,
         "noise": noise[0] if len(noise) == 1 else tuple(noise),
         "state": state,
         "parts": problem.parts,
@@ -367,9 +368,12 @@ def _model_gradient(trial: Trial, answers: Answers) -> Tensor:
     """sum_k weight_k grad_model f(x_k), for each replicate: `[R, M]`."""
     problem, weighed = trial.problem, _weighed(trial)
 
+    asked = asks(trial.estimator.points, size_of(problem))
+    whole = problem.parts is not None and not any(Ask.PARTS in one for one in asked)
+
     def f(x: Tensor, model: Tensor, rows: Tensor | None) -> Tensor:
         fx = problem.value(x, model, rows)
-        return fx if problem.parts is None else fx.sum(-1)
+        return fx.sum(-1) if whole else fx
 
     def one(x: Tensor, weight: Tensor, rows: Tensor | None) -> Tensor:
         return torch.func.grad(lambda model: (weight * f(x, model, rows)).sum())(problem.model)
@@ -403,7 +407,8 @@ def initial_state(trial: Trial) -> dict[str, Tensor] | None:
     size = size_of(trial.problem)
     theta = trial.problem.site_parameters(trial.problem.theta).detach()
     generator = torch.Generator().manual_seed(trial.key % 2**63)
-    found = call(learning.init, {"theta": theta, "size": size, "generator": generator})
+    known = {"theta": theta, "size": size, "generator": generator, "data": trial.problem.data}
+    found = call(learning.init, known)
     return {n: t.to(trial.device, trial.dtype) for n, t in found.items()}
 
 

@@ -87,7 +87,7 @@ BIASED: Mapping[str, str | Claim] = {"Expectation": "biased", "Elbo": "biased"}
 class Learning:
     """A state is learned once for each cell, before anything is measured, and measured frozen.
 
-    state = init(...), a dict of tensors; init may name theta, size, generator.
+    state = init(...), a dict of tensors; init may name theta, size, generator, data (all its rows).
     Then `steps` times state = learn(...), on `batch` replicates of a noise stream of its own; learn may name all that combine
     may, and `step`, and `gradient`: combine's result `[batch, P]` with its graph in the state.
     points, noise, draw: where f is asked meanwhile, if elsewhere than in the estimator.
@@ -105,7 +105,7 @@ class Learning:
 @dataclass(frozen=True, eq=False)
 class Estimator:
     """A stochastic gradient estimator. Functions are given what they name, out of:
-    theta, q, size, noise, state, x, fx, dfx, hfx, weight, parts, data.
+    theta, q, size, objective, noise, state, x, fx, dfx, hfx, weight, parts, data.
 
     points: how many samples; or one Ask for each point; or a function of Size that gives either.
     draw: -> x `[K, R, (B,) *event]`. A point of NaN is neither evaluated nor counted.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from problems.base import Problem
     from problems.families.base import Family, Size
+    from problems.objectives import Objective
 
 PATHS = ["normal", "gamma"]
 HOME = "estimators.kernels.importance_weighted:"
@@ -49,7 +50,7 @@ def slopes(size: Size) -> list[Ask]:
 
 
 def iwae_pathwise() -> Estimator:
-    """The total derivative of the bound by reparameterisation, as plain autograd gives it: IWAE, and Renyi's bounds.
+    """The total derivative of a bound, IWAE's or Renyi's, by reparameterisation, as plain autograd gives it.
 
     Assumes f continuous and differentiable almost everywhere. Unbiased for Elbo (K = 1: `pathwise_total`), ImportanceWeighted and
     Renyi; K evaluations and gradients of f. Its signal-to-noise ratio falls as 1 / sqrt(K).
@@ -67,18 +68,18 @@ def iwae_pathwise() -> Estimator:
 
 
 def iwae_score() -> Estimator:
-    """The score function of the bound: every sample is credited with the whole bound, and with its own weight.
+    """The score function of a bound, IWAE's or Renyi's: every sample is credited with all of it, and with its own weight.
 
-    Any q that has a score. Unbiased for ImportanceWeighted; K evaluations of f, no gradient of f.
-    Mnih & Rezende 2016, arXiv:1602.06725.
+    Any q that has a score. Unbiased for ImportanceWeighted and Renyi; K evaluations of f, no gradient of f. The model's gradient,
+    sum_k v_k grad log p(x, z_k), is wake-theta of reweighted wake-sleep.
+    Mnih & Rezende 2016, arXiv:1602.06725; Li & Turner 2016, arXiv:1602.02311.
     """
 
-    def combine(q: Family, x: Tensor, fx: Tensor) -> Tensor:
-        """g = sum_k (log 1/K sum_j w_j - v_k) grad log q(x_k)."""
-        v = fx.softmax(0)
-        return q.score(x, log_mean_exp(fx) - v)
+    def combine(q: Family, x: Tensor, fx: Tensor, weight: Tensor, objective: Objective) -> Tensor:
+        """g = sum_k (L - v_k) grad log q(x_k), L the bound of the samples, v_k = d L / d log w_k."""
+        return q.score(x, objective.value(fx) - weight)
 
-    claims = {"ImportanceWeighted": "unbiased"}
+    claims = dict.fromkeys(["ImportanceWeighted", "Renyi"], "unbiased")
     return Estimator(
         "iwae_score", values, draw, combine, claims=claims, kernel=HOME + "iwae_score", source="arXiv:1602.06725"
     )
@@ -124,10 +125,11 @@ def stl() -> Estimator:
 
 
 def vimco(mean: str = "geometric") -> Estimator:
-    """VIMCO: each sample's baseline is the bound with its weight replaced by a mean of the others.
+    """VIMCO: each sample's baseline is the bound, IWAE's or Renyi's, with its weight replaced by a mean of the others.
 
-    Any q that has a score; K >= 2. Unbiased for ImportanceWeighted with either mean of the other weights, mean=geometric or
-    arithmetic; K evaluations of f, no gradient of f. Mnih & Rezende 2016, arXiv:1602.06725.
+    Any q that has a score; K >= 2. Unbiased for ImportanceWeighted and Renyi with either mean of the other weights,
+    mean=geometric or arithmetic (the bound of the others: leave-one-out); K evaluations of f, no gradient of f.
+    Mnih & Rezende 2016, arXiv:1602.06725; Renyi's bound is that of w^(1 - alpha), but for a factor.
     """
     one_of("vimco", ("geometric", "arithmetic"), mean=mean)
     without = without_geometric if mean == "geometric" else without_arithmetic
@@ -135,12 +137,14 @@ def vimco(mean: str = "geometric") -> Estimator:
     def points(size: Size) -> list[Ask]:
         return at_least_two("vimco replaces a weight by a mean of the others", size)
 
-    def combine(q: Family, x: Tensor, fx: Tensor) -> Tensor:
-        """g = sum_k (L - L^(-k)) grad log q(x_k) - sum_k v_k grad log q(x_k), L = log 1/K sum_j w_j."""
-        v = fx.softmax(0)
-        return q.score(x, log_mean_exp(fx) - without(fx) - v)
+    def combine(q: Family, x: Tensor, fx: Tensor, objective: Objective) -> Tensor:
+        """g = sum_k (L - L^(-k)) grad log q(x_k) - sum_k v_k grad log q(x_k), L = 1/(1 - alpha) log 1/K sum_j w_j^(1 - alpha)."""
+        tilt = 1 - objective.alpha
+        log_w = tilt * fx
+        v = log_w.softmax(0)
+        return q.score(x, (log_mean_exp(log_w) - without(log_w)) / tilt - v)
 
-    claims = {"ImportanceWeighted": "unbiased"}
+    claims = dict.fromkeys(["ImportanceWeighted", "Renyi"], "unbiased")
     return Estimator(
         "vimco",
         points,

@@ -1,4 +1,4 @@
-"""E log sum_k exp(-y_k / 6) over independent noncentral chi-square y_k: what an importance-weighted bound of Gaussians comes to."""
+"""E log sum_k exp(-s y_k) over independent noncentral chi-square y_k: what a bound of several draws of Gaussians comes to."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ TAIL = 40.0
 ORDER = 20
 
 
-def slope(noncentrality: float, D: int, K: int, nodes: int) -> float:
-    """The derivative in the noncentrality lam, by one quadrature inside another, of `nodes` points each.
+def slope(noncentrality: float, D: int, K: int, nodes: int, rate: float = 1 / 6) -> float:
+    """The derivative in the noncentrality lam, by one quadrature inside another, of `nodes` points each; rate: s > 0.
 
-    V = exp(-y / 6) has the Laplace transform phi(t) = E exp(-t V), and log s = int_0^inf (exp(-t) - exp(-t s)) dt / t turns the
+    V = exp(-s y) has the Laplace transform phi(t) = E exp(-t V), and log s = int_0^inf (exp(-t) - exp(-t s)) dt / t turns the
     expectation over K draws into E log sum_k V_k = int (exp(-t) - phi(t)^K) dt / t. With t = exp(tau), and d p_D / d lam =
     (p_{D+2} - p_D) / 2 for the densities p_D of y,
 
         d/dlam E log sum_k V_k = -int K phi(t)^(K-1) (phi_{D+2}(t) - phi_D(t)) / 2 dtau.
 
-    The inner integral is a Gauss-Legendre sum in s = sqrt(y), which is within 10 of sqrt(D + lam) but for exp(-TAIL) of its mass;
+    The inner integral is a Gauss-Legendre sum in r = sqrt(y), which is within 10 of sqrt(D + lam) but for exp(-TAIL) of its mass;
     the outer one is a trapezoid sum, whose error is exponentially small as its integrand falls off exponentially on both sides.
     Both sum 1 - phi, so that rounding does not grow with K.
     """
-    s, width = legendre(max(0.0, math.sqrt(D + noncentrality) - 10), math.sqrt(D + 2 + noncentrality) + 10, nodes)
-    tau = _tau(noncentrality, D, nodes)
-    kernel = -np.expm1(-np.exp(tau[:, None] - s * s / 6))
-    rest, rest_above = (kernel @ (width * density(s, noncentrality, degrees)) for degrees in (D, D + 2))
+    r, width = legendre(max(0.0, math.sqrt(D + noncentrality) - 10), math.sqrt(D + 2 + noncentrality) + 10, nodes)
+    tau = _tau(noncentrality, D, nodes, rate)
+    kernel = -np.expm1(-np.exp(tau[:, None] - rate * r * r))
+    rest, rest_above = (kernel @ (width * density(r, noncentrality, degrees)) for degrees in (D, D + 2))
     power = np.exp((K - 1) * np.log1p(-np.minimum(rest, 1 - 1e-15)))
     return float(-(tau[1] - tau[0]) * np.sum(K * power * (rest - rest_above) / 2))
 
 
-def _tau(noncentrality: float, D: int, nodes: int) -> np.ndarray:
+def _tau(noncentrality: float, D: int, nodes: int, rate: float) -> np.ndarray:
     """From where t E V = exp(-TAIL) to where t V > TAIL but for exp(-TAIL) of the mass (Birge's bound on the tail of y)."""
-    log_mean = -D / 2 * math.log(4 / 3) - noncentrality / 8
+    log_mean = -D / 2 * math.log1p(2 * rate) - noncentrality * rate / (1 + 2 * rate)
     largest = D + 2 + noncentrality + 2 * math.sqrt(TAIL * (D + 2 + 2 * noncentrality)) + 2 * TAIL
-    return np.linspace(-log_mean - TAIL, largest / 6 + math.log(TAIL), nodes)
+    return np.linspace(-log_mean - TAIL, largest * rate + math.log(TAIL), nodes)
 
 
 def density(s: np.ndarray, noncentrality: float, D: int) -> np.ndarray:

@@ -13,7 +13,7 @@ import torch
 from problems.base import Point, Problem
 from problems.families.categorical import Categorical
 from problems.lanes import Kit, LaneModel
-from problems.objectives import Elbo, ImportanceWeighted, InclusiveKL
+from problems.objectives import OBJECTIVES, InclusiveKL, chosen
 from problems.points import stored_points
 from problems.settings import at_least, one_of
 
@@ -22,7 +22,9 @@ SCALE = 1.0
 SPREAD = 2.0
 
 
-def mixture(categories: int = 3, dim: int = 2, data: int = 16, samples: int = 1, objective: str = "elbo") -> Problem:
+def mixture(
+    categories: int = 3, dim: int = 2, data: int = 16, samples: int = 1, objective: str = "elbo", alpha: float = 0.5
+) -> Problem:
     """ELBO of a Gaussian mixture: a discrete latent c for each continuous x, q(c | x) = softmax(x W + v).
 
     p(c) = softmax(w)_c, p(x | c) = N(x; mu_c, I); the data are drawn from such a mixture, its means from N(0, 4 I) and equal
@@ -30,12 +32,13 @@ def mixture(categories: int = 3, dim: int = 2, data: int = 16, samples: int = 1,
     density is written as a network would write it, with the mean x_c' mu: off the support it is quadratic in the one-hot c, so
     that relaxations have a bias to show, and one site with few categories is where summing a category out is cheap.
     samples > 1: the importance-weighted bound of so many draws, at the ELBO's points where none of its own are stored.
-    objective=inclusive_kl: sum_c p(c | x) log q(c | x) instead, what wake-phi estimates, with the model held fixed. Exact by
-    enumeration of the categories.
+    objective: renyi, the bound of order alpha of so many draws; log_marginal, log p(x) itself, in which q has no part;
+    thermodynamic, its integral along the path from q to p; inclusive_kl, sum_c p(c | x) log q(c | x), what wake-phi estimates, with
+    the model held fixed. Exact by enumeration of the categories.
     """
     at_least("mixture", 2, categories=categories)
     at_least("mixture", 1, dim=dim, data=data, samples=samples)
-    one_of("mixture", ("elbo", "inclusive_kl"), objective=objective)
+    one_of("mixture", OBJECTIVES, objective=objective)
     rows, _ = draws(categories, dim, data)
 
     def f(x: torch.Tensor, data: torch.Tensor, model: torch.Tensor) -> torch.Tensor:
@@ -63,7 +66,7 @@ def mixture(categories: int = 3, dim: int = 2, data: int = 16, samples: int = 1,
         family=Categorical,
         theta=init.theta,
         f=f,
-        objective=Elbo() if samples == 1 else ImportanceWeighted(samples),
+        objective=chosen("elbo" if objective == "inclusive_kl" else objective, samples, alpha),
         smooth=2,
         relaxed=True,
         degree=2,
@@ -72,10 +75,10 @@ def mixture(categories: int = 3, dim: int = 2, data: int = 16, samples: int = 1,
         data=rows,
         lanes=in_lanes(categories, dim),
         points=points,
-        settings=settings | {"objective": objective},
+        settings=settings | {"objective": objective, "alpha": alpha},
         source="Gaussian mixture with seeded data",
     )
-    return bound if objective == "elbo" else inclusive(bound, in_lanes(categories, dim, fixed=True))
+    return inclusive(bound, in_lanes(categories, dim, fixed=True)) if objective == "inclusive_kl" else bound
 
 
 def inclusive(bound: Problem, lanes: Callable[[Kit], LaneModel]) -> Problem:

@@ -123,6 +123,32 @@ def test_discrete_bounds(estimator: Estimator, agreement: Callable[..., Any], sm
         assert (found.f, found.df) == (problem.objective.samples * max(problem.rows, 1), 0)
 
 
+@pytest.mark.parametrize("alpha", [0.5, 2.0])
+@pytest.mark.parametrize("estimator", SCORES, ids=title)
+def test_renyi_bounds(
+    estimator: Estimator, alpha: float, agreement: Callable[..., Any], small: Callable[[str], Problem]
+) -> None:
+    problems = [
+        categories(Renyi(alpha, 3)),
+        linear_gaussian(Renyi(alpha, 2), 1),
+        replace(small("layers"), objective=Renyi(alpha, 2)),
+    ]
+    for problem in problems:
+        found = agreement(estimator, problem)
+        assert claim_of(estimator, problem) == "unbiased"
+        assert found.z < found.allowed, problem.name
+
+
+@pytest.mark.parametrize("estimator", [*SCORES, bounds.iwae_pathwise()], ids=title)
+def test_renyi_of_order_nil_is_the_importance_weighted_bound(estimator: Estimator) -> None:
+    """Bit for bit, on the same noise."""
+    found = [
+        gradients(prepare(estimator, linear_gaussian(objective, 2)), range(64))
+        for objective in (Renyi(0.0, 3), ImportanceWeighted(3))
+    ]
+    assert torch.equal(*found)
+
+
 @pytest.mark.parametrize(
     ("estimator", "objective"),
     [
@@ -172,6 +198,17 @@ def baseline_of_all(q: Normal, x: torch.Tensor, fx: torch.Tensor) -> torch.Tenso
 
 def not_squared(q: Normal, x: torch.Tensor, fx: torch.Tensor, dfx: torch.Tensor) -> torch.Tensor:
     return q.path(x, across(fx.softmax(0), dfx) * dfx)
+
+
+def tilted_weights_alone(q: Categorical, x: torch.Tensor, fx: torch.Tensor, objective: Objective) -> torch.Tensor:
+    """VIMCO of Renyi's bound, with the bounds of the weights themselves."""
+    v = ((1 - objective.alpha) * fx).softmax(0)
+    return q.score(x, log_mean_exp(fx) - bounds.without_geometric(fx) - v)
+
+
+def test_the_wrong_bound_is_seen(agreement: Callable[..., Any]) -> None:
+    found = agreement(broken(bounds.vimco(), tilted_weights_alone), categories(Renyi(2.0, 3)))
+    assert found.z > found.allowed
 
 
 def path_alone(q: Normal, x: torch.Tensor, dfx: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -309,6 +346,6 @@ def test_what_does_not_fit_is_refused_in_a_sentence() -> None:
         bounds.wake_phi(0)
     why = mismatch(bounds.vimco(), categories(Elbo()))
     assert why is not None
-    assert "vimco estimates the gradient of ImportanceWeighted; five categories's objective is Elbo" in why
+    assert "vimco estimates the gradient of ImportanceWeighted or Renyi; five categories's objective is Elbo" in why
     with pytest.raises(ValueError, match=r"the bound must take 2 samples, not 1"):
         prepare(bounds.vimco(), categories(ImportanceWeighted(1)))

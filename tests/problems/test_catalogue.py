@@ -31,14 +31,20 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("gamma_cost", {"cost": "log", "dim": 2}),
     ("poisson_cost", {"cost": "exp", "dim": 2}),
     ("tiny_sbn", {"layers": 2, "hidden": 4}),
-    ("mixture", {"objective": "inclusive_kl"}),
+    *[
+        (name, {"objective": objective})
+        for name in ("mixture", "linear_gaussian")
+        for objective in ("log_marginal", "thermodynamic", "inclusive_kl")
+    ],
 ]
 SMALLER = {"sbn": {"hidden": 3, "data": 6, "batch": 3}, "bayes_logreg": {"data": 40}}
 WITH_DATA = ("mixture", "alignment", "linear_gaussian", "tiny_sbn", "sbn")
 UNBIASED = [
-    *[(name, settings) for name, settings in VARIANTS if settings.get("objective") != "inclusive_kl"],
+    *[(name, settings) for name, settings in VARIANTS if "objective" not in settings],
     ("mixture", {"samples": 2}),
+    ("mixture", {"samples": 2, "objective": "renyi", "alpha": 2.0}),
     ("linear_gaussian", {"dim": 3, "samples": 4}),
+    ("linear_gaussian", {"dim": 3, "samples": 4, "objective": "renyi"}),
     ("tiny_sbn", {"hidden": 4, "samples": 2}),
 ]
 

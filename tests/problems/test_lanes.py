@@ -19,6 +19,7 @@ L = 4
 CASES: list[tuple[str, dict[str, Any], str]] = [
     ("linear_gaussian", {"dim": 3, "data": 2}, "converged"),
     ("linear_gaussian", {"dim": 2, "samples": 3}, "mid"),
+    ("linear_gaussian", {"dim": 2, "objective": "inclusive_kl"}, "mid"),
     ("mixture", {}, "init"),
     ("mixture", {"categories": 4, "dim": 3, "data": 5}, "init"),
     ("mixture", {"objective": "inclusive_kl"}, "mid"),

@@ -46,10 +46,11 @@ def test_elbo_is_the_expected_likelihood_less_the_divergence(point: str) -> None
 
 
 @pytest.mark.parametrize(("dim", "K", "nodes"), [(1, 2, 60), (1, 3, 40), (2, 2, 22)])
+@pytest.mark.parametrize("alpha", [0.0, 0.5, -0.5])
 @pytest.mark.parametrize("point", ["init", "converged"])
-def test_bound_is_that_of_a_product_quadrature(dim: int, K: int, nodes: int, point: str) -> None:
-    """E log 1/K sum_k w_k over a Gauss-Hermite grid of all K draws of all coordinates, differentiated by autograd."""
-    problem = linear_gaussian(dim=dim, samples=K, data=2).at(point)
+def test_bound_is_that_of_a_product_quadrature(dim: int, K: int, nodes: int, alpha: float, point: str) -> None:
+    """E 1/(1 - alpha) log 1/K sum_k w_k^(1 - alpha) over a Gauss-Hermite grid of all draws, differentiated by autograd."""
+    problem = linear_gaussian(dim, K, 2, "renyi" if alpha else "elbo", alpha).at(point)
     theta, mu = leaves(problem)
     assert problem.data is not None
     eps, weight = gauss_hermite(dim * K, nodes)
@@ -60,12 +61,46 @@ def test_bound_is_that_of_a_product_quadrature(dim: int, K: int, nodes: int, poi
         + distributions.Normal(z, 1.0).log_prob(problem.data)
         - distributions.Normal(m, math.sqrt(VARIANCE)).log_prob(z)
     ).sum(-1)
-    L = (weight[:, None] * (log_w.logsumexp(1) - math.log(K))).sum()
+    L = (weight[:, None] * (((1 - alpha) * log_w).logsumexp(1) - math.log(K)) / (1 - alpha)).sum()
     truth = truth_of(problem)
     assert truth.tier == "quadrature"
     wanted = torch.cat(torch.autograd.grad(L, (theta, mu)))
-    torch.testing.assert_close(truth.gradient, wanted, rtol=1e-6, atol=1e-7)
+    of_grid = 1e-6 if alpha >= 0 else 2e-4  # the smaller alpha, the less is w^(1 - alpha) a polynomial
+    torch.testing.assert_close(truth.gradient, wanted, rtol=of_grid, atol=of_grid / 10)
     assert float((truth_of(linear_gaussian(dim=dim, data=2).at(point)).gradient - wanted).abs().max()) > 1e-3
+
+
+def test_renyi_bound_of_order_near_one_is_the_elbo() -> None:
+    """To first order in 1 - alpha."""
+    elbo = truth_of(linear_gaussian(3, 1, 2).at("mid")).gradient
+    gaps = [truth_of(linear_gaussian(3, 4, 2, "renyi", 1 - e).at("mid")).gradient - elbo for e in (0.02, 0.01)]
+    assert float(gaps[1].norm() / elbo.norm()) < 0.02
+    assert float(gaps[0].norm() / gaps[1].norm()) == pytest.approx(2, rel=0.02)
+
+
+@pytest.mark.parametrize("point", ["init", "mid", "converged"])
+def test_objectives_beside_the_bounds_are_those_of_a_quadrature(point: str) -> None:
+    """log E_q w, E_posterior log q and sum_j width_j E_pi log w over a Gauss-Hermite grid, differentiated by autograd."""
+    eps, weight = gauss_hermite(1, 80)
+    for objective in ("log_marginal", "inclusive_kl", "thermodynamic"):
+        problem = linear_gaussian(dim=1, data=2, objective=objective).at(point)
+        assert problem.data is not None
+        theta = problem.theta.clone().requires_grad_()
+        mu = (problem.data.mean(0) if problem.model is None else problem.model).clone().requires_grad_()
+        m = means(theta, problem.data)
+        q = distributions.Normal(m, math.sqrt(VARIANCE))
+        z = (m + math.sqrt(VARIANCE) * eps[:, None]).detach()
+        log_w = distributions.Normal(mu, 1.0).log_prob(z) + distributions.Normal(z, 1.0).log_prob(problem.data)
+        log_w = (log_w - q.log_prob(z)).squeeze(-1)
+        log_q = weight.log()[:, None] + (q.log_prob(z) - q.log_prob(z).detach()).squeeze(-1)
+        exact = problem.objective.exact
+        assert exact is not None
+        L = exact(log_q, log_q + log_w)
+        if objective == "inclusive_kl":
+            L = ((log_q + log_w).softmax(0).detach() * q.log_prob(z).squeeze(-1)).sum(0)
+        wanted = torch.autograd.grad(L.sum(), (theta, mu), materialize_grads=True)
+        truth = truth_of(problem).gradient
+        torch.testing.assert_close(truth, torch.cat(wanted)[: len(truth)], rtol=1e-8, atol=1e-9)
 
 
 def test_slope_in_the_limits_of_one_and_of_many_draws() -> None:
@@ -109,3 +144,8 @@ def test_data_and_points_repeat() -> None:
 def test_settings_it_cannot_take(setting: str) -> None:
     with pytest.raises(ValueError, match=rf"^linear_gaussian\[{setting}=0\]: {setting} must be at least 1$"):
         linear_gaussian(**{setting: 0})
+
+
+def test_orders_that_are_not_known_exactly_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^linear_gaussian\[alpha=1.5\]: alpha must be below 1, where .*$"):
+        linear_gaussian(objective="renyi", alpha=1.5)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from problems.base import Problem
 from problems.mixture import draws, mixture
 from problems.truth import true_gradient
 
@@ -21,9 +22,54 @@ def softmax(values: list[float]) -> list[float]:
     return [math.exp(v) / total for v in values]
 
 
-@pytest.mark.parametrize("K", [1, 2])
-def test_truth_is_the_sum_over_components(K: int, differences: Callable[..., Tensor]) -> None:
-    problem = mixture(categories=C, dim=F, data=N, samples=K)
+def bound(log_w: list[float]) -> float:
+    """log of the average weight."""
+    return math.log(sum(map(math.exp, log_w)) / len(log_w))
+
+
+def renyi(log_w: list[float]) -> float:
+    """Of order 2: the harmonic mean of the weights."""
+    return -math.log(sum(math.exp(-v) for v in log_w) / len(log_w))
+
+
+@pytest.mark.parametrize(
+    ("K", "objective", "of_draw"), [(1, "elbo", bound), (2, "elbo", bound), (2, "renyi", renyi)], ids=str
+)
+def test_truth_is_the_sum_over_components(
+    K: int, objective: str, of_draw: Callable[..., float], differences: Callable[..., Tensor]
+) -> None:
+    def L(log_w: list[float], q: list[float]) -> float:
+        draws = itertools.product(range(C), repeat=K)
+        return sum(math.prod(q[c] for c in draw) * of_draw([log_w[c] for c in draw]) for draw in draws)
+
+    held_against(mixture(C, F, N, K, objective, 2.0), L, differences)
+
+
+def test_thermodynamic_bound_is_the_riemann_sum(differences: Callable[..., Tensor]) -> None:
+    """On the left of five parts, evenly spaced in log beta from 1e-2; the log evidence lies above it."""
+    betas = [0.0, *(10 ** (-2 + j / 2) for j in range(5))]
+
+    def L(log_w: list[float], q: list[float]) -> float:
+        total = 0.0
+        for low, high in itertools.pairwise(betas):
+            mass = [q[c] * math.exp(low * log_w[c]) for c in range(C)]
+            total += (high - low) * sum(m * v for m, v in zip(mass, log_w, strict=True)) / sum(mass)
+        return total
+
+    held_against(mixture(C, F, N, 1, "thermodynamic"), L, differences)
+
+
+def test_log_marginal_is_the_sum_over_components(differences: Callable[..., Tensor]) -> None:
+    def L(log_w: list[float], q: list[float]) -> float:
+        return math.log(sum(q[c] * math.exp(log_w[c]) for c in range(C)))
+
+    held_against(mixture(C, F, N, 1, "log_marginal"), L, differences)
+
+
+def held_against(
+    problem: Problem, of_datum: Callable[[list[float], list[float]], float], differences: Callable[..., Tensor]
+) -> None:
+    """The truth beside differences of the sum over the data of of_datum(log w of each component, q)."""
     assert problem.data is not None
     assert problem.model is not None
     rows = problem.data.tolist()
@@ -39,9 +85,7 @@ def test_truth_is_the_sum_over_components(K: int, differences: Callable[..., Ten
                 - math.log(q[c])
                 for c in range(C)
             ]
-            for draw in itertools.product(range(C), repeat=K):
-                average = sum(math.exp(log_w[c]) for c in draw) / K
-                total += math.prod(q[c] for c in draw) * math.log(average)
+            total += of_datum(log_w, q)
         return total
 
     truth = true_gradient(problem)
@@ -73,6 +117,11 @@ def test_data_come_from_the_stated_mixture() -> None:
         ({"dim": 0}, r"mixture\[dim=0\]: dim must be at least 1"),
         ({"data": 0}, r"mixture\[data=0\]: data must be at least 1"),
         ({"samples": 0}, r"mixture\[samples=0\]: samples must be at least 1"),
+        ({"objective": "renyi", "alpha": 1.0}, r"Renyi's bound of alpha=1 is the ELBO: take that"),
+        (
+            {"objective": "kl"},
+            r"mixture\[objective=kl\]: objective is elbo, renyi, log_marginal, thermodynamic or inclusive_kl",
+        ),
     ],
 )
 def test_settings_it_cannot_take(settings: dict, sentence: str) -> None:
