@@ -36,12 +36,15 @@ ESTIMATORS = Registry.grouped(
             "rodeo": "estimators.rodeo:rodeo",
         },
         "coupled": {
+            "ar": "estimators.arm:ar",
             "arm": "estimators.arm:arm",
             "disarm": "estimators.disarm:disarm",
             "disarm_layers": "estimators.disarm_layers:disarm_layers",
             "arms": "estimators.arms:arms",
             "ars": "estimators.arsm:ars",
             "arsm": "estimators.arsm:arsm",
+            "bitflip": "estimators.bitflip:bitflip",
+            "ugc": "estimators.bitflip:ugc",
         },
         "summed and without replacement": {
             "exact": "estimators.exact:exact",

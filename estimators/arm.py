@@ -1,4 +1,4 @@
-"""ARM: augment, REINFORCE, merge; an antithetic pair of which each half uses its own uniform."""
+"""AR and ARM: augment, REINFORCE, and merge; the score is that of the uniform from which a bit is made."""
 
 from __future__ import annotations
 
@@ -6,9 +6,33 @@ from typing import TYPE_CHECKING
 
 from estimators.base import Estimator, Noise
 from estimators.disarm import draw, pairs
+from problems.settings import at_least
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from problems.families.base import Family
+
+
+def ar(samples: int = 1) -> Estimator:
+    """AR, augment-REINFORCE, for factorised Bernoulli variables with logits theta: what ARM merges antithetically.
+
+    Unbiased for Expectation and Elbo; K evaluations of f, no gradient of f. Of REINFORCE it is a noisier form: ARM's mean of its
+    two halves, at u and at 1 - u, has no more variance. Yin & Zhou 2019, arXiv:1807.11143.
+    """
+    at_least("ar", 1, samples=samples)
+
+    def draw(q: Family, noise: Tensor) -> Tensor:
+        """b = 1[u < p]; x: [K, ..., D]."""
+        return q.sample(noise)
+
+    def combine(noise: Tensor, fx: Tensor) -> Tensor:
+        """g_d = mean over samples of f(b) (1 - 2 u_d)."""
+        return (fx[..., None] * (1 - 2 * noise)).mean(0)
+
+    return Estimator(
+        "ar", samples, draw, combine, ["bernoulli"], settings={"samples": samples}, source="arXiv:1807.11143"
+    )
 
 
 def combine(noise: Tensor, fx: Tensor) -> Tensor:
