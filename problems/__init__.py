@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from problems.base import Point, Problem
     from problems.families.base import Noise, Size
     from problems.families.bernoulli import Bernoulli
+    from problems.families.binomial import Binomial
     from problems.families.categorical import Categorical
     from problems.families.chain import Chain
     from problems.families.gamma import Gamma
@@ -38,6 +39,7 @@ PROBLEMS = Registry(
         "gamma_cost": "problems.gamma_cost:gamma_cost",
         "poisson_cost": "problems.poisson_cost:poisson_cost",
         "geometric_cost": "problems.geometric_cost:geometric_cost",
+        "binomial_cost": "problems.binomial_cost:binomial_cost",
         "mixture": "problems.mixture:mixture",
         "alignment": "problems.alignment:alignment",
         "linear_gaussian": "problems.linear_gaussian:linear_gaussian",
@@ -51,6 +53,7 @@ _HOMES = {
     "problems.base": ["Point", "Problem"],
     "problems.families.base": ["Noise", "Size"],
     "problems.families.bernoulli": ["Bernoulli"],
+    "problems.families.binomial": ["Binomial"],
     "problems.families.categorical": ["Categorical"],
     "problems.families.chain": ["Chain"],
     "problems.families.gamma": ["Gamma"],
@@ -74,6 +77,7 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "PROBLEMS",
     "Bernoulli",
+    "Binomial",
     "Categorical",
     "Chain",
     "Elbo",

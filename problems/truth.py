@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from problems.families.base import Family
 
 TIERS = ("closed form", "enumeration", "quadrature", "reference", "none")
-LISTED = ("bernoulli", "categorical")  # what log_probability knows
+LISTED = ("bernoulli", "categorical", "binomial")  # what log_probability knows
 MOST_TERMS = 2**20
 MOST_STATES = 2**12
 
@@ -107,11 +107,14 @@ def terms(problem: Problem) -> int | None:
 def log_probability(q: Family, x: Tensor) -> Tensor:
     """log q(x) by torch.distributions, from the sites' parameters."""
     params = q.params(x)
-    kind = getattr(q, "layer", type(q)).name
+    family: Any = getattr(q, "layer", type(q))
+    kind = family.name
     if kind == "bernoulli":
         return distributions.Bernoulli(logits=params, validate_args=False).log_prob(x).sum(-1)
     if kind == "categorical":
         return distributions.OneHotCategorical(logits=params, validate_args=False).log_prob(x).sum(-1)
+    if kind == "binomial":
+        return distributions.Binomial(family.n, logits=params, validate_args=False).log_prob(x).sum(-1)
     raise NotImplementedError(f"no enumeration for {q.name} variables")
 
 

@@ -54,7 +54,7 @@ def Chain(
 
         @classmethod
         def states(cls, theta: Tensor) -> int | None:
-            return (categories or 2) ** cuts[-1] if layer.finite else None
+            return layer.states(torch.empty(event_shape))
 
         def at(self, theta: Tensor) -> Family:
             return type(self)(theta, self.data)

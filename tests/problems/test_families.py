@@ -16,6 +16,7 @@ from torch import Tensor, distributions
 
 from problems.families.base import Family, Noise, Size, across
 from problems.families.bernoulli import Bernoulli
+from problems.families.binomial import Binomial
 from problems.families.categorical import Categorical
 from problems.families.chain import Chain
 from problems.families.gamma import Gamma
@@ -76,6 +77,12 @@ CASES = {
         double([0.4, -0.8, 2.0], [1.0, 0.0, -1.0]),
         lambda t: distributions.Independent(distributions.Geometric(logits=t, validate_args=False), 1),
         site=lambda t: scipy.stats.geom(scipy.special.expit(t), loc=-1),
+    ),
+    "binomial": Case(
+        Binomial(4),
+        double([0.4, -0.8, 2.0], [1.0, 0.0, -1.0]),
+        lambda t: distributions.Independent(distributions.Binomial(4, logits=t, validate_args=False), 1),
+        site=lambda t: scipy.stats.binom(4, scipy.special.expit(t)),
     ),
 }
 SITES = [pytest.param(case, id=name) for name, case in CASES.items()]
@@ -181,7 +188,7 @@ def test_shapes_that_the_harness_reads(case: Case) -> None:
             q.support()
 
 
-@pytest.mark.parametrize("name", ["bernoulli", "categorical", "poisson", "geometric"])
+@pytest.mark.parametrize("name", ["bernoulli", "categorical", "poisson", "geometric", "binomial"])
 def test_discrete_families_have_no_path(name: str) -> None:
     q, x = drawn(CASES[name])
     with pytest.raises(NotImplementedError, match="pathwise"):
@@ -257,7 +264,7 @@ def test_samples_follow_the_law(name: str) -> None:
     assert min(p_values(case, x, wrong)) < 1e-6
 
 
-@pytest.mark.parametrize("name", ["gamma", "poisson", "geometric"])
+@pytest.mark.parametrize("name", ["gamma", "poisson", "geometric", "binomial"])
 def test_inversion_is_that_of_scipy(name: str) -> None:
     u = torch.cat([double(0.5, 2.0**-33, 1 - 2.0**-33), noise_of("uniform", (500,), 8)])[:, None]
     for value in (1e-3, 0.3, 1.0, 30.0, 144.0, 1000.0):
@@ -268,6 +275,9 @@ def test_inversion_is_that_of_scipy(name: str) -> None:
         elif name == "geometric":
             wanted = scipy.stats.geom.ppf(u.numpy(), value / (1 + value), loc=-1)
             assert np.array_equal(Geometric(log).sample(u).numpy(), wanted)
+        elif name == "binomial":
+            wanted = scipy.stats.binom.ppf(u.numpy(), 30, value / (1 + value))
+            assert np.array_equal(Binomial(30)(log).sample(u).numpy(), wanted)
         else:
             x = Gamma(torch.stack([log, torch.zeros(1, dtype=torch.float64)])).sample(u)
             kept = x > 1e-300
@@ -280,12 +290,16 @@ def test_a_uniform_that_rounds_to_one_gives_finite_points() -> None:
     assert Gamma(torch.zeros(2, 1)).sample(one).isfinite().all()
     assert Poisson(torch.full((1,), 5.0)).sample(one).isfinite().all()
     assert Geometric(torch.zeros(1)).sample(one) == 32
+    assert Binomial(5)(torch.zeros(1)).sample(one) == 5
 
 
 def test_helpers() -> None:
     assert across(torch.ones(2, 3), torch.ones(2, 3, 4, 5)).shape == (2, 3, 1, 1)
     assert Categorical.states(torch.zeros(5, 3)) == 243
     assert Bernoulli.states(torch.zeros(200)) == 2**200
+    assert Binomial(2) is Binomial(2)
+    with pytest.raises(ValueError, match=r"^Binomial\(0\): there must be at least 1 trial$"):
+        Binomial(0)
     assert Size(Bernoulli, (4,), (4,), 1, 16).D == 4
 
 
@@ -415,3 +429,11 @@ def test_chain_of_categories_without_data() -> None:
     L = sum((weight[:, r] * Walk(w[r]).log_prob(x[:, r])).sum() for r in range(R))
     assert isinstance(L, Tensor)
     torch.testing.assert_close(q.score(x, weight), torch.autograd.grad(L, w)[0], rtol=1e-11, atol=1e-12)
+
+
+def test_chain_of_counts() -> None:
+    """Two steps of a binomial variable of two trials, the second's logit moved by the first."""
+    Walk = Chain(Binomial(2), [lambda w, earlier: w[:1], lambda w, earlier: w[1] + w[2] * earlier[0]], [1, 1])
+    q = Walk(double(0.3, -0.4, 0.8))
+    assert Walk.states(q.theta) == len(q.support()) == 9
+    assert float(q.log_prob(q.support()).exp().sum()) == pytest.approx(1, abs=1e-13)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from problems.base import Problem
+from problems.binomial_cost import binomial_cost
 from problems.gamma_cost import gamma_cost
 from problems.gaussian_cost import gaussian_cost
 from problems.geometric_cost import geometric_cost
@@ -120,7 +122,25 @@ def test_geometric(cost: str, k: float, c: Cost, point: str, differences: Callab
     checked(problem, differences(L, problem.theta.tolist()), 1e-5)
 
 
-@pytest.mark.parametrize("factory", [gaussian_cost, gamma_cost, poisson_cost, geometric_cost])
+@pytest.mark.parametrize(("cost", "k", "c"), POISSON)
+@pytest.mark.parametrize("point", ["init", "rare", "common"])
+def test_binomial(cost: str, k: float, c: Cost, point: str, differences: Callable[..., Tensor]) -> None:
+    """And against enumeration, which the closed form goes before."""
+    problem = binomial_cost(cost=cost, k=k, trials=7).at(point)
+    x = np.arange(8)
+
+    def L(theta: list[float]) -> float:
+        return float((scipy.stats.binom.pmf(x, 7, scipy.special.expit(theta[0])) * c(x)).sum())
+
+    wanted = differences(L, problem.theta.tolist())
+    checked(problem, wanted, 1e-8)
+    truth = true_gradient(replace(problem, exact=None))
+    assert truth is not None
+    assert truth.tier == "enumeration"
+    torch.testing.assert_close(truth.gradient, wanted, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("factory", [gaussian_cost, gamma_cost, poisson_cost, geometric_cost, binomial_cost])
 def test_coordinates_add_up(factory: Callable[..., Problem]) -> None:
     """Three coordinates are three problems of one: the middle one of the spread is the single one."""
     three, one = factory(dim=3), factory(dim=1)
@@ -150,6 +170,7 @@ def test_coordinates_add_up(factory: Callable[..., Problem]) -> None:
         (gamma_cost, {"dim": -1}, r"gamma_cost\[dim=-1\]: dim must be at least 1"),
         (poisson_cost, {"cost": "log"}, r"poisson_cost\[cost=log\]: cost is square or exp"),
         (poisson_cost, {"dim": 0}, r"poisson_cost\[dim=0\]: dim must be at least 1"),
+        (binomial_cost, {"trials": 0}, r"binomial_cost\[trials=0\]: trials must be at least 1"),
         (geometric_cost, {"cost": "log"}, r"geometric_cost\[cost=log\]: cost is square or exp"),
     ],
 )
