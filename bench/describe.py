@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,7 +15,7 @@ from bench.selector import choose, parse, written
 from bench.suite import names, read_suite
 
 if TYPE_CHECKING:
-    from estimators.base import Estimator
+    from estimators.base import Ask, Estimator
     from problems.base import Problem
 
 
@@ -62,13 +62,68 @@ def _problem(problem: Any, members: Catalogue) -> dict[str, Any]:
 
 
 def _estimator(estimator: Any, members: Catalogue) -> dict[str, Any]:
+    problems = _forms_that_fit(estimator, members)
     return {
+        "formula": (inspect.getdoc(estimator.combine) or "") if estimator.combine is not None else "",
         "families": list(estimator.family) if estimator.family is not None else "any",
         "claims": {objective: str(claim) for objective, claim in estimator.claims.items()},
+        "asks of f": asked_of_f(estimator, problems.values()),
         "learns": estimator.learning is not None,
         "source": estimator.source,
-        **_pairs({name: (estimator, entry.build(entry.settings())) for name, entry in members.problems.items()}),
+        **_pairs({name: (estimator, problem) for name, problem in problems.items()}),
     }
+
+
+def _forms_that_fit(estimator: Estimator, members: Catalogue) -> dict[str, Problem]:
+    """Every problem: with its defaults, or else in the first form of the suite `standard` that the estimator fits."""
+    from estimators.base import mismatch
+
+    found: dict[str, Problem] = {}
+    forms = [
+        choice
+        for table in read_suite("standard").cells
+        for text in table.problems
+        for choice in choose(text, members.problems, "problem")
+    ]
+    for name, entry in members.problems.items():
+        default = entry.build(entry.settings())
+        others = [choice for choice in forms if choice.name == name] if mismatch(estimator, default) else []
+        fit = ((c, made) for c in others if mismatch(estimator, made := entry.build(c.settings)) is None)
+        choice, problem = next(fit, (None, default))
+        told = {} if choice is None else {k: v for k, v in choice.settings.items() if entry.settings()[k] != v}
+        found[written(name, told)] = problem
+    return found
+
+
+def asked_of_f(estimator: Estimator, problems: Iterable[Problem]) -> list[str]:
+    """What one estimate asks of f for one datum, at each size of variables among the problems that it fits."""
+    from estimators.base import asks, mismatch, size_of
+
+    if estimator.gradients is not None:
+        return ["counted as it runs"]
+    found: dict[str, list[str]] = {}
+    for problem in problems:
+        if mismatch(estimator, problem) is None:
+            size = size_of(problem)
+            dims = zip("DC", size.event, strict=False)
+            at = ", ".join([f"{n} = {d}" for n, d in dims] + ([f"K = {size.samples}"] if size.samples > 1 else []))
+            found.setdefault(_in_words(asks(estimator.points, size)), []).append(at)
+    if len(found) == 1:
+        return list(found)
+    return [f"{words} ({' or '.join(dict.fromkeys(sizes))})" for words, sizes in found.items()]
+
+
+def _in_words(asked: Sequence[Ask]) -> str:
+    """Counts of values, of first and of second derivatives, and of points off the support."""
+    from estimators.base import Ask
+
+    gradients = sum(bool(one & (Ask.GRADIENT | Ask.HESSIAN)) for one in asked)
+    hessians, relaxed = (sum(flag in one for one in asked) for flag in (Ask.HESSIAN, Ask.RELAXED))
+    counted = [(len(asked), "value"), (gradients, "gradient"), (hessians, "Hessian")]
+    words = [f"{n:,} {what}{'s' * (n > 1)}" for n, what in counted if n]
+    off = [f"{relaxed:,} of them off the support"] if relaxed else []
+    addends = ["as addends"] if any(Ask.PARTS in one for one in asked) else []
+    return ", ".join(words + off + addends) or "nothing"
 
 
 def _pairs(pairs: Mapping[str, tuple[Estimator, Problem]]) -> dict[str, Any]:
@@ -101,6 +156,9 @@ def lines(about: Mapping[str, Any]) -> Iterator[str]:
     yield from ("", *about["doc"].splitlines(), "")
     for key, value in about.items():
         if key in ("name", "kind", "settings", "doc", "does not fit", "no kernel") or value in ("", []):
+            continue
+        if key == "formula":
+            yield from ("formula:", *(f"  {line}" for line in value.splitlines()))
             continue
         if key == "points":
             for point, truth in value.items():

@@ -316,6 +316,18 @@ def test_show(name, capsys):
     assert json.loads(capsys.readouterr().out)["name"] == bare
 
 
+def test_show_says_what_an_estimator_is_and_asks(capsys):
+    assert outcome_of(["show", "local_expectation"]) == 0
+    shown = capsys.readouterr().out
+    assert "formula:\n  g_d = 1/K sum_k sum_v q_d(v)" in shown
+    assert "7 values (D = 6)" in shown
+    assert "13 values (D = 4, C = 4)" in shown
+    assert outcome_of(["show", "rebar"]) == 0
+    assert "asks of f: 3 values, 2 gradients, 2 of them off the support\n" in capsys.readouterr().out
+    assert outcome_of(["show", "vimco"]) == 0
+    assert "mixture[samples=5]" in next(line for line in capsys.readouterr().out.splitlines() if "fits: " in line)
+
+
 def test_plan_is_read_by_people_too(good, monkeypatch, capsys):
     folder, _, _ = good
     monkeypatch.chdir(folder)
