@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from estimators.base import Ask, Estimator, Noise, Size
+from estimators.enumeration import spread
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,8 +22,7 @@ def every_state(size: Size) -> list[Ask]:
 def draw(q: Family, noise: Tensor) -> Tensor:
     """Every point of the support, the same for all replicates (the noise only says how many there are); x: [S, ..., *event]."""
     support = q.support()
-    axes = noise.ndim
-    return support.reshape(len(support), *[1] * axes, *support.shape[1:]).expand(-1, *noise.shape, *support.shape[1:])
+    return spread(support, noise.ndim).expand(-1, *noise.shape, *support.shape[1:])
 
 
 def combine(q: Family, x: Tensor, fx: Tensor) -> Tensor:

@@ -33,6 +33,13 @@ def test_it_agrees_with_the_exact_gradient(agreement, small, samples, problem):
     assert (found.f, found.df) == (samples * max(small(problem).rows, 1), 0)
 
 
+@pytest.mark.parametrize("problem", ["bits elbo", "amortised categories"])
+@pytest.mark.parametrize("samples", [1, 3])
+def test_without_the_baseline_it_agrees_as_well(agreement, small, samples, problem):
+    found = agreement(unordered_set(samples=samples, baseline=False), small(problem))
+    assert found.z < found.allowed
+
+
 def test_rows_drawn_for_each_replicate_agree(agreement, small):
     found = agreement(unordered_set(), replace(small("amortised bits elbo"), batch=2))
     assert found.z < found.allowed
