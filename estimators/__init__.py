@@ -70,6 +70,7 @@ ESTIMATORS = Registry.grouped(
             "bonnet_price": "estimators.bonnet_price:bonnet_price",
             "generalised_reparameterisation": "estimators.generalised_reparameterisation:generalised_reparameterisation",
             "rejection_reparameterisation": "estimators.rejection_reparameterisation:rejection_reparameterisation",
+            "go": "estimators.go:go",
         },
         "measure-valued": {
             "measure_valued_normal": "estimators.measure_valued:measure_valued_normal",
