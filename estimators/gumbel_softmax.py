@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from estimators.base import BIASED, Ask, Estimator
+from estimators.base import BIASED, Ask, Claim, Estimator
 from estimators.relaxation import FAMILIES, check_temperature, jacobian, perturbed, soft
+from estimators.relaxed_objective import relaxed_gradient
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from problems.base import Problem
     from problems.families.base import Family
 
 
@@ -35,6 +37,12 @@ def gumbel_softmax(temperature: float = 1.0) -> Estimator:
         """L is estimated by the relaxed objective."""
         return fx[0]
 
+    def target(problem: Problem) -> Tensor | None:
+        if problem.family_name == "bernoulli":
+            return relaxed_gradient(problem, lambda z: (z / temperature).sigmoid())
+        return relaxed_gradient(problem, lambda z: (z / temperature).softmax(-1))
+
+    claim = Claim("biased", target=target, of="the relaxed objective E f(y)")
     points = [Ask.RELAXED | Ask.GRADIENT]
     return Estimator(
         "gumbel_softmax",
@@ -42,7 +50,7 @@ def gumbel_softmax(temperature: float = 1.0) -> Estimator:
         draw,
         combine,
         FAMILIES,
-        BIASED,
+        {"Expectation": claim, "Elbo": claim},
         value=value,
         kernel="estimators.kernels.gumbel_softmax:gumbel_softmax",
         settings={"temperature": temperature},

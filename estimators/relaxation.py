@@ -32,7 +32,7 @@ def jacobian(q: Family, y: Tensor, g: Tensor) -> Tensor:
     return y * (1 - y) * g if q.name == "bernoulli" else softmax_jacobian(y, g)
 
 
-def check_temperature(name: str, temperature: float) -> None:
+def check_temperature(name: str, temperature: float, setting: str = "temperature") -> None:
     """Raises ValueError where the temperature is not positive."""
     if not temperature > 0:
-        raise ValueError(f"{name}[temperature={temperature}]: the temperature must be positive")
+        raise ValueError(f"{name}[{setting}={temperature}]: the temperature must be positive")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from estimators.base import Ask, Claim, Estimator
+from estimators.relaxation import FAMILIES, check_temperature, jacobian, soft
+from problems.truth import enumerated, terms
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,6 +31,22 @@ def linear(problem: Problem) -> bool:
     return problem.degree is not None and problem.degree <= 1
 
 
+def fair(problem: Problem) -> bool:
+    """Every site takes one of two values, each with probability 1/2."""
+    theta = problem.site_parameters(problem.theta)
+    if problem.family_name == "bernoulli":
+        return not theta.any()
+    return theta.shape[-1] == 2 and bool((theta[..., 0] == theta[..., 1]).all())
+
+
+def exact(problem: Problem) -> bool:
+    """One slope is as good as two: f is linear, or it is quadratic and this is ReinMax."""
+    return linear(problem) or (problem.degree == 2 and fair(problem))
+
+
+CLAIM = Claim("biased", unless=exact, because="f is linear, or quadratic with every bit fair")
+
+
 def straight_through() -> Estimator:
     """Straight-through with the derivative of the mean: p (1 - p) for bits, that of the softmax for categories.
 
@@ -36,17 +55,61 @@ def straight_through() -> Estimator:
     quadratic f: there it is ReinMax. One evaluation and gradient of f.
     Bengio, Leonard & Courville 2013, arXiv:1308.3432.
     """
-    claim = Claim("biased", unless=linear, because="f is linear")
-    claims = {"Expectation": claim, "Elbo": claim}
     points = [Ask.SAMPLE | Ask.GRADIENT]
-    families = ["bernoulli", "categorical"]
     return Estimator(
         "straight_through",
         points,
         draw,
         combine,
-        families,
-        claims,
+        FAMILIES,
+        {"Expectation": CLAIM, "Elbo": CLAIM},
         kernel="estimators.kernels.straight_through:straight_through",
         source="arXiv:1308.3432",
+    )
+
+
+def decoupled_straight_through(forward: float = 1.0, backward: float = 1.0) -> Estimator:
+    """Decoupled straight-through: drawn at one temperature, passed back through the softmax of another.
+
+    Assumes f differentiable at the points of its support. Forward temperature 1 draws from q, and backward temperature 1 is then
+    straight_through. Another forward temperature draws from another distribution than q, softmax(theta / tau_f): it is scored on
+    the objective of q all the same, as biased. Where both temperatures are one and f is linear its mean is the gradient of
+    E f under the distribution that it draws from. One evaluation and gradient of f.
+    Shah, Yan, Mozer & Liu 2024, arXiv:2410.13331 (its second version; the first does the same to the Gumbel-Softmax).
+    """
+    check_temperature("decoupled_straight_through", forward, "forward")
+    check_temperature("decoupled_straight_through", backward, "backward")
+
+    def draw(q: Family, noise: Tensor) -> Tensor:
+        """x ~ softmax(theta / tau_f); x: [1, ..., *event]."""
+        return q.at(q.theta / forward).sample(noise)
+
+    def combine(q: Family, dfx: Tensor) -> Tensor:
+        """g = 1/tau_b J(y) grad f(x), y = softmax(theta / tau_b)."""
+        return 1 / backward * jacobian(q, soft(q, q.theta / backward), dfx[0])
+
+    def value(fx: Tensor) -> Tensor:
+        """L is estimated at the point drawn."""
+        return fx[0]
+
+    def tempered(problem: Problem) -> Tensor | None:
+        """The gradient of E f under softmax(theta / tau_f)."""
+        if forward != backward or not linear(problem) or terms(problem) is None:
+            return None
+        return enumerated(replace(problem, encode=lambda w, data: problem.site_parameters(w, data) / forward)).gradient
+
+    claims = {
+        "Expectation": Claim("biased", target=tempered, of="E f under the distribution drawn from, where f is linear"),
+        "Elbo": Claim("biased"),
+    }
+    return Estimator(
+        "decoupled_straight_through",
+        [(Ask.SAMPLE if forward == 1 else Ask.VALUE) | Ask.GRADIENT],
+        draw,
+        combine,
+        FAMILIES,
+        claims if (forward, backward) != (1, 1) else {"Expectation": CLAIM, "Elbo": CLAIM},
+        value=value,
+        settings={"forward": forward, "backward": backward},
+        source="arXiv:2410.13331",
     )

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from bench.evaluate import Count, ask, gradients, prepare
-from estimators.base import Estimator, claim_of, mismatch
+from estimators.base import Estimator, claim_of, mismatch, target_of
 from estimators.gumbel_softmax import gumbel_softmax, gumbel_straight_through
 from estimators.noise import MEASURE
 from estimators.relaxation import jacobian, perturbed, soft
@@ -141,6 +141,17 @@ def test_the_mean_is_its_own_and_not_the_gradient(
     against_truth = agreement(estimator, problem)
     assert claim_of(estimator, problem) == "biased"
     assert against_truth.z > against_truth.allowed
+
+
+@pytest.mark.parametrize("objective", [Expectation(), Elbo()], ids=lambda o: o.name)
+@pytest.mark.parametrize("make", [two_bits, one_of_three], ids=lambda m: m.__name__)
+def test_what_it_claims_its_mean_to_be(make: Callable[[Objective], Problem], objective: Objective) -> None:
+    """Two rules of quadrature agree; straight-through's mean is the gradient of nothing."""
+    problem = make(objective)
+    claimed = target_of(gumbel_softmax(0.6), problem)
+    assert claimed is not None
+    assert torch.allclose(claimed[0], gradient_of_relaxed_objective(problem, 0.6).reshape(-1), rtol=1e-7)
+    assert target_of(gumbel_straight_through(0.6), problem) is None
 
 
 @pytest.mark.parametrize("make", [two_bits, one_of_three], ids=lambda m: m.__name__)
