@@ -33,9 +33,10 @@ def combine(q: Family, x: Tensor, fx: Tensor, dfx: Tensor, state: Mapping[str, T
 def double_cv(samples: int = 2, steps: int = 300, lr: float = 0.01) -> Estimator:
     """Double CV: RLOO with a second, linear control variate from the gradients of f at the other samples.
 
-    Assumes f differentiable at the points of its support. Unbiased for Expectation and Elbo, whatever the coefficient alpha,
-    which starts at 0 and is learned by descending the variance (by Adam ahead of the measurement; in the paper by RMSprop
-    during training); K >= 2 evaluations and K gradients of f. Titsias & Shi 2022, arXiv:2111.05300.
+    Assumes f differentiable at the points of its support; q any that has a mean with a derivative, in the paper bits. Unbiased
+    for Expectation and Elbo, whatever the coefficient alpha, which starts at 0 and is learned by descending the variance (by Adam
+    ahead of the measurement; in the paper by RMSprop during training); K >= 2 evaluations and K gradients of f.
+    Titsias & Shi 2022, arXiv:2111.05300.
     """
     if samples < 2:
         raise ValueError(
@@ -51,7 +52,7 @@ def double_cv(samples: int = 2, steps: int = 300, lr: float = 0.01) -> Estimator
         [Ask.SAMPLE | Ask.GRADIENT] * samples,
         draw,
         combine,
-        ["bernoulli", "categorical"],
+        ["bernoulli", "categorical", "poisson", "normal", "gamma"],
         learning=Learning(init, least_variance("alpha", lr=lr), steps, BATCH),
         kernel="estimators.kernels.control_variates:double_cv",
         settings={"samples": samples, "steps": steps, "lr": lr},

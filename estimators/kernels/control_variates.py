@@ -15,37 +15,46 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def muprop(samples: int) -> Form:
-    """g = 1/K sum_k [f(x_k) - f(mu) - f'(mu).(x_k - mu)] grad log q(x_k) + (d mu / d theta)' f'(mu)."""
+def muprop(samples: int, linear: bool, eta: float, steps: int, lr: float) -> Form:
+    """g = 1/K sum_k [f(x_k) - eta (f(mu) + f'(mu).(x_k - mu))] grad log q(x_k) + eta (d mu / d theta)' f'(mu).
+
+    The terms in f' are left out where the expansion is not linear.
+    """
 
     def build(at: Lanes) -> Function:
         L, R, sample, score, f, df, credit = at.L, at.be.real, at.q.sample, at.q.score, at.f, at.df, at.credit
         mean, along, pull = mean_of(at)
-        one_K, ZERO, ONE = R(1 / samples), R(0), R(1)
+        one_K, ZERO = R(1 / samples), R(0)
 
         @at.be.jit
         def estimate(g, x, e, r, c):  # type: ignore[no-untyped-def]
-            slope, f_mu, linear, share = e[0], r[0], r[1], r[2]
+            eta = c.state[0]
+            slope, f_mu, expansion, share = e[0], r[0], r[1], r[2]
             g[:] = ZERO
             mean(x[0], c)
             f(f_mu, x[0], c)
-            df(slope, x[0], c)
-            pull(g, slope, ONE, linear, c)
+            if linear:
+                df(slope, x[0], c)
+                pull(g, slope, eta, expansion, c)
             share[:] = one_K
             for k in range(samples):
                 sample(x[0], e[1], k, c)
                 credit(x[0], share, c)
                 for l in range(L):
-                    linear[l] = f_mu[l]
-                along(linear, slope, x[0], c)
+                    expansion[l] = f_mu[l]
+                if linear:
+                    along(expansion, slope, x[0], c)
                 f(r[3], x[0], c)
                 for l in range(L):
-                    linear[l] = (r[3, l] - linear[l]) * one_K
-                score(g, x[0], linear, c)
+                    expansion[l] = (r[3, l] - eta * expansion[l]) * one_K
+                score(g, x[0], expansion, c)
 
         return estimate
 
-    return Form(2, 4, build, gradient=True, families=FAMILIES)
+    def state(learned: Mapping[str, Tensor]) -> np.ndarray:
+        return np.array([float(learned["eta"])])
+
+    return Form(2, 4, build, gradient=linear, families=FAMILIES, state=state)
 
 
 def double_cv(samples: int, steps: int, lr: float) -> Form:

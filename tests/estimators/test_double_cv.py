@@ -11,7 +11,16 @@ from bench.evaluate import gradients, prepare
 from estimators.double_cv import double_cv, others
 from estimators.score_function import rloo
 
-PROBLEMS = ["bits", "bits elbo", "categories", "amortised bits elbo", "amortised categories elbo"]
+PROBLEMS = [
+    "bits",
+    "bits elbo",
+    "categories",
+    "normals",
+    "gammas elbo",
+    "counts",
+    "amortised bits elbo",
+    "amortised categories elbo",
+]
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)

@@ -7,14 +7,17 @@ from dataclasses import replace
 import pytest
 import torch
 
+from bench.evaluate import gradients, prepare
 from estimators.base import mismatch
 from estimators.muprop import combine, muprop
+from estimators.score_function import reinforce
 
 PROBLEMS = [
     "bits",
     "bits elbo",
     "categories",
     "counts elbo",
+    "normals",
     "amortised bits elbo",
     "amortised categories elbo",
     "amortised counts",
@@ -29,6 +32,35 @@ def test_it_agrees_with_the_exact_gradient(agreement, small, problem):
     assert (found.f, found.df) == (3 * rows, rows)
 
 
+@pytest.mark.parametrize("problem", ["bits", "categories elbo", "amortised bits elbo"])
+@pytest.mark.parametrize(
+    "settings", [{"linear": False}, {"eta": 0.6}, {"linear": False, "steps": 30}, {"steps": 30}], ids=str
+)
+def test_it_agrees_whatever_the_expansion_and_its_scale(agreement, small, settings, problem):
+    found = agreement(muprop(**settings), small(problem))
+    rows, gradients = max(small(problem).rows, 1), settings.get("linear", True)
+    assert found.z < found.allowed
+    assert (found.f, found.df) == (2 * rows, gradients * rows)
+    assert found.learning.f == 200 * settings.get("steps", 0) * rows
+
+
+def test_without_the_linear_term_it_is_a_baseline(small):
+    """REINFORCE with f(mu) for its baseline, on the same samples."""
+    problem = small("categories")
+    baseline = float(problem.f(problem.theta.softmax(-1)))
+    found = gradients(
+        prepare(muprop(3, linear=False), problem), range(64), {"eta": torch.ones((), dtype=torch.float64)}
+    )
+    plain = gradients(prepare(reinforce(3, baseline=baseline), problem), range(64))
+    torch.testing.assert_close(found, plain, rtol=1e-12, atol=1e-12)
+
+
+def test_learning_the_scale_lessens_the_variance(agreement, small):
+    for linear in (True, False):
+        fixed, learned = (agreement(muprop(linear=linear, eta=0.2, steps=n), small("bits elbo")) for n in (0, 200))
+        assert learned.total_variance < fixed.total_variance - 4 * fixed.total_variance_se
+
+
 def test_rows_drawn_for_each_replicate_agree(agreement, small):
     found = agreement(muprop(), replace(small("amortised bits elbo"), batch=2))
     assert found.z < found.allowed
@@ -36,8 +68,8 @@ def test_rows_drawn_for_each_replicate_agree(agreement, small):
 
 @pytest.mark.parametrize("problem", ["bits", "categories"])
 def test_a_wrong_constant_is_seen(agreement, small, problem):
-    def wrong(q, x, fx, dfx):
-        return combine(q, x, fx, dfx) - 0.3 * q.mean_pull(dfx[-1])
+    def wrong(q, x, fx, dfx, state):
+        return combine(q, x, fx, dfx, state) - 0.3 * q.mean_pull(dfx[-1])
 
     found = agreement(replace(muprop(), combine=wrong), small(problem))
     assert found.z > found.allowed
@@ -56,5 +88,12 @@ def test_a_linear_function_has_no_variance(agreement, small, problem):
 def test_f_must_be_defined_at_the_mean(small):
     assert "off its support" in mismatch(muprop(), replace(small("bits"), relaxed=False))
     assert "needs 1 derivative of f" in mismatch(muprop(), replace(small("bits"), smooth=0))
-    with pytest.raises(ValueError, match="at least one sample"):
-        muprop(samples=0)
+    assert mismatch(muprop(linear=False), replace(small("bits"), smooth=0)) is None
+    assert "off its support" in mismatch(muprop(linear=False), replace(small("bits"), relaxed=False))
+
+
+@pytest.mark.parametrize("settings", [{"samples": 0}, {"steps": -1}, {"lr": 0.0}])
+def test_settings_that_make_no_sense_are_refused(settings):
+    (setting,) = settings
+    with pytest.raises(ValueError, match=rf"muprop\[{setting}="):
+        muprop(**settings)

@@ -36,6 +36,9 @@ CASES: list[tuple[Named, Named, str]] = [
     (("reinmax", {}), ("quadratic", {"dim": 5}), "converged"),
     (("rebar", {"steps": 5}), ("quadratic", {"dim": 5}), "mid"),
     (("double_cv", {"steps": 20}), ("quadratic", {"dim": 5}), "converged"),
+    (("muprop", {"linear": False, "eta": 0.7}), TOY, "mid"),
+    (("muprop", {"linear": False, "steps": 5}), SITES, "mid"),
+    (("muprop", {"samples": 2, "steps": 5}), SITES, "mid"),
 ]
 SUMS: list[tuple[Named, Named]] = [
     (("gumbel_softmax", {"temperature": 0.6}), ("mixture", {"data": 3})),
