@@ -89,6 +89,7 @@ ESTIMATORS = Registry.grouped(
             "ovis": "estimators.ovis:ovis",
             "ovis_mc": "estimators.ovis:ovis_mc",
             "wake_phi": "estimators.importance_weighted:wake_phi",
+            "rws_dreg": "estimators.importance_weighted:rws_dreg",
         },
     }
 )

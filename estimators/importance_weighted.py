@@ -85,20 +85,65 @@ def iwae_score() -> Estimator:
     )
 
 
-def dreg() -> Estimator:
+def dreg(alpha: float = 0.0, normalised: bool = False) -> Estimator:
     """DReG, the doubly reparameterised gradient: the score in the bound's pathwise gradient is reparameterised too.
 
     Assumes f continuous and differentiable almost everywhere. Unbiased for ImportanceWeighted; K evaluations and gradients of f.
-    Tucker, Lawson, Gu & Maddison 2019, arXiv:1810.04152.
+    alpha > 0 is DReG(alpha), (1 - alpha) DReG + alpha RWS-DReG: biased towards the inclusive divergence, of which `rws_dreg` has
+    the gradient; at 1/2 it is half of `stl`. normalised (alpha = 0 only): the coefficients divided by their sum, biased.
+    Tucker, Lawson, Gu & Maddison 2019, arXiv:1810.04152; normalised in its code only.
     """
+    at_least("dreg", 0, alpha=alpha)
+    if alpha > 1:
+        raise ValueError(f"dreg[alpha={alpha}]: alpha goes from 0 to 1")
+    if alpha and normalised:
+        raise ValueError(f"dreg[alpha={alpha},normalised=True]: only alpha=0 is normalised; or take rws_dreg")
 
     def combine(q: Family, x: Tensor, fx: Tensor, dfx: Tensor) -> Tensor:
-        """g = sum_k v_k^2 (dx_k/dtheta)' grad log w_k."""
+        """g = sum_k a_k (dx_k/dtheta)' grad log w_k, a_k = (1 - alpha) v_k^2 + alpha (v_k - v_k^2), or v_k^2 / sum_j v_j^2."""
         v = fx.softmax(0)
-        return q.path(x, across(v**2, dfx) * dfx)
+        a = (2 * fx).softmax(0) if normalised else (1 - alpha) * v**2 + alpha * (v - v**2)
+        return q.path(x, across(a, dfx) * dfx)
 
-    claims = {"ImportanceWeighted": "unbiased"}
-    return Estimator("dreg", slopes, draw, combine, PATHS, claims, kernel=HOME + "dreg", source="arXiv:1810.04152")
+    return Estimator(
+        "dreg",
+        slopes,
+        draw,
+        combine,
+        PATHS,
+        claims={"ImportanceWeighted": "biased" if alpha or normalised else "unbiased"},
+        kernel=HOME + "dreg",
+        settings={"alpha": alpha, "normalised": normalised},
+        source="arXiv:1810.04152",
+    )
+
+
+def rws_dreg(samples: int = 5, normalised: bool = False) -> Estimator:
+    """RWS-DReG: wake-phi of reweighted wake-sleep, with its score reparameterised.
+
+    Assumes f continuous and differentiable almost everywhere. Consistent for InclusiveKL: its mean is that of `wake_phi`, biased by
+    O(1/K) at K samples and nil at K = 1; nil without variance where q is the posterior. K evaluations and gradients of f.
+    normalised: the coefficients divided by their sum, 1 - sum_k v_k^2, which is within O(1/K) of one.
+    Tucker, Lawson, Gu & Maddison 2019, arXiv:1810.04152; normalised in its code only.
+    """
+    at_least("rws_dreg", 2 if normalised else 1, samples=samples)
+
+    def combine(q: Family, x: Tensor, fx: Tensor, dfx: Tensor) -> Tensor:
+        """g = sum_k a_k (dx_k/dtheta)' grad log w_k, a_k = v_k - v_k^2; normalised: a_k / sum_j a_j, with log (1 - v_k) summed."""
+        v = fx.softmax(0)
+        a = (fx + of_the_others(torch.logaddexp, fx)).softmax(0) if normalised else v - v**2
+        return q.path(x, across(a, dfx) * dfx)
+
+    return Estimator(
+        "rws_dreg",
+        [Ask.SAMPLE | Ask.GRADIENT] * samples,
+        draw,
+        combine,
+        PATHS,
+        claims={"InclusiveKL": "consistent"},
+        settings={"samples": samples, "normalised": normalised},
+        source="arXiv:1810.04152",
+    )
 
 
 def one_sample(problem: Problem) -> bool:

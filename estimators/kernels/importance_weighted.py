@@ -260,13 +260,17 @@ def wake_phi(samples: int) -> Form:
     return scored(coefficients, samples)
 
 
-def by_path(square: bool = False, total: bool = False) -> Form:
-    """g = sum_k v_k (dx_k/dtheta)' grad log w_k; square: v_k^2; total: less sum_k v_k grad log q(x_k)."""
+def by_path(once: float = 1, square: float = 0, normalised: bool = False, total: bool = False) -> Form:
+    """g = sum_k a_k (dx_k/dtheta)' grad log w_k, a_k = once v_k + square v_k^2; normalised: a_k / sum_j a_j.
+
+    total: less sum_k v_k grad log q(x_k).
+    """
 
     def build(at: Lanes) -> Function:
         assert at.q.paths is not None
         K, L, df, credit = at.shape.samples, at.L, at.df, at.credit
-        paths, scores, weigh, ZERO = at.q.paths(K), at.q.scores(K), weights(at, K), at.be.real(0)
+        paths, scores, weigh, R = at.q.paths(K), at.q.scores(K), weights(at, K), at.be.real
+        ZERO, ONE, ONCE, SQUARE = R(0), R(1), R(once), R(square)
 
         @at.be.jit
         def estimate(g, x, e, r, c):  # type: ignore[no-untyped-def]
@@ -283,7 +287,16 @@ def by_path(square: bool = False, total: bool = False) -> Form:
                 g[:] = ZERO
             for k in range(K):
                 for l in range(L):
-                    a[k, l] = v[k, l] * v[k, l] if square else v[k, l]
+                    a[k, l] = v[k, l] * (ONCE + SQUARE * v[k, l])
+            if normalised:
+                for l in range(L):
+                    spare[l] = ZERO
+                for k in range(K):
+                    for l in range(L):
+                        spare[l] += a[k, l]
+                for k in range(K):
+                    for l in range(L):
+                        a[k, l] *= ONE / spare[l]
             paths(g, x, a, e, c)
 
         return estimate
@@ -291,9 +304,9 @@ def by_path(square: bool = False, total: bool = False) -> Form:
     return Form(draws, rows, build, gradient=True, families=PATHS)
 
 
-def dreg() -> Form:
-    """g = sum_k v_k^2 (dx_k/dtheta)' grad log w_k."""
-    return by_path(square=True)
+def dreg(alpha: float, normalised: bool) -> Form:
+    """g = sum_k a_k (dx_k/dtheta)' grad log w_k, a_k = alpha v_k + (1 - 2 alpha) v_k^2; v_k^2 / sum_j v_j^2 normalised."""
+    return by_path(alpha, 1 - 2 * alpha, normalised)
 
 
 def stl() -> Form:
