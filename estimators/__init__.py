@@ -39,6 +39,7 @@ ESTIMATORS = Registry.grouped(
             "ar": "estimators.arm:ar",
             "arm": "estimators.arm:arm",
             "disarm": "estimators.disarm:disarm",
+            "disarm_categorical": "estimators.disarm_categorical:disarm_categorical",
             "disarm_layers": "estimators.disarm_layers:disarm_layers",
             "arms": "estimators.arms:arms",
             "ars": "estimators.arsm:ars",

@@ -62,7 +62,7 @@ def ugc(clip: float = 0.5) -> Estimator:
     """UGC, gradient variance clipping: bitflip-1 in the coordinates where min(p, 1 - p) < clip / D, DisARM in the others.
 
     For factorised Bernoulli variables with logits theta. Unbiased for Expectation and Elbo; 3 evaluations of f, no gradient of f.
-    With m = min(p, 1 - p) and differences of f up to A, the variances are at most D m^2 (1 - m)^2 A^2 and m (1 - m)^2 A^2 / 2, which
+    With m = min(p, 1 - p) and differences of f up to A, the variances are at most D m^2 (1 - m)^2 A^2 and m (1 - m)^2 A^2 / 2: they
     cross at clip = 1/2.
     Kunes, Yin, Land, Haviv, Pe'er & Tavare 2022, arXiv:2208.06124.
     """
