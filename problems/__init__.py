@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from problems.families.geometric import Geometric
     from problems.families.normal import Normal
     from problems.families.poisson import Poisson
+    from problems.families.subset import Subset
     from problems.objectives import (
         Elbo,
         Expectation,
@@ -35,6 +36,7 @@ PROBLEMS = Registry(
         "bernoulli_toy": "problems.bernoulli_toy:bernoulli_toy",
         "shared_logit_toy": "problems.shared_logit_toy:shared_logit_toy",
         "quadratic": "problems.quadratic:quadratic",
+        "subset": "problems.subset:subset",
         "gaussian_cost": "problems.gaussian_cost:gaussian_cost",
         "gamma_cost": "problems.gamma_cost:gamma_cost",
         "poisson_cost": "problems.poisson_cost:poisson_cost",
@@ -60,6 +62,7 @@ _HOMES = {
     "problems.families.geometric": ["Geometric"],
     "problems.families.normal": ["Normal"],
     "problems.families.poisson": ["Poisson"],
+    "problems.families.subset": ["Subset"],
     "problems.objectives": [
         "Elbo",
         "Expectation",
@@ -95,6 +98,7 @@ __all__ = [
     "Problem",
     "Renyi",
     "Size",
+    "Subset",
     "Thermodynamic",
     "Truth",
     "true_gradient",

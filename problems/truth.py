@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from problems.families.base import Family
 
 TIERS = ("closed form", "enumeration", "quadrature", "reference", "none")
-LISTED = ("bernoulli", "categorical", "binomial")  # what log_probability knows
+LISTED = ("bernoulli", "categorical", "binomial", "subset")  # what log_probability knows
 MOST_TERMS = 2**20
 MOST_STATES = 2**12
 
@@ -115,6 +116,11 @@ def log_probability(q: Family, x: Tensor) -> Tensor:
         return distributions.OneHotCategorical(logits=params, validate_args=False).log_prob(x).sum(-1)
     if kind == "binomial":
         return distributions.Binomial(family.n, logits=params, validate_args=False).log_prob(x).sum(-1)
+    if kind == "subset":
+        D = params.shape[-1]
+        chosen = [[float(i in subset) for i in range(D)] for subset in combinations(range(D), family.k)]
+        weights = (params[..., None, :] * torch.tensor(chosen).to(params)).sum(-1)
+        return (params * x).sum(-1) - weights.logsumexp(-1)
     raise NotImplementedError(f"no enumeration for {q.name} variables")
 
 

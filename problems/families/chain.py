@@ -29,6 +29,8 @@ def Chain(
     categorical with `categories` = C), from the weights theta [P] and the list of the earlier layers' points; it may also name
     `data`, whose rows lie in the axis before the event. The parameters that estimators differentiate are the weights.
     """
+    if not layer.factorised:
+        raise ValueError(f"Chain of {layer.name} variables: the sites of a layer must not depend on each other")
     cuts = [0, *accumulate(sizes)]
     site_axes = layer.event_axes - 1
     event_shape = (cuts[-1], *([categories] if categories else []))

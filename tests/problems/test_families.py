@@ -23,8 +23,29 @@ from problems.families.gamma import Gamma
 from problems.families.geometric import Geometric
 from problems.families.normal import Normal
 from problems.families.poisson import Poisson
+from problems.families.subset import Subset
 
 K, R, B = 3, 5, 2
+
+
+class ListedSubsets(distributions.Distribution):
+    """Subsets of k sites by summing over them all: the law that Subset(k) must have."""
+
+    def __init__(self, theta: Tensor, k: int) -> None:
+        D = theta.shape[-1]
+        self.theta = theta
+        self.every = torch.tensor(
+            [[float(d in s) for d in range(D)] for s in itertools.combinations(range(D), k)]
+        ).double()
+        self.log_q = (theta[..., None, :] * self.every).sum(-1).log_softmax(-1)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.log_q.exp() @ self.every
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        which = (x[..., None, :] == self.every).all(-1)
+        return torch.where(which, self.log_q, 0).sum(-1)
 
 
 @dataclass(frozen=True)
@@ -84,6 +105,7 @@ CASES = {
         lambda t: distributions.Independent(distributions.Binomial(4, logits=t, validate_args=False), 1),
         site=lambda t: scipy.stats.binom(4, scipy.special.expit(t)),
     ),
+    "subset": Case(Subset(2), double([0.4, -0.8, 2.0, 0.1], [1.0, 0.0, -1.0, 0.3]), lambda t: ListedSubsets(t, 2)),
 }
 SITES = [pytest.param(case, id=name) for name, case in CASES.items()]
 
@@ -188,7 +210,7 @@ def test_shapes_that_the_harness_reads(case: Case) -> None:
             q.support()
 
 
-@pytest.mark.parametrize("name", ["bernoulli", "categorical", "poisson", "geometric", "binomial"])
+@pytest.mark.parametrize("name", ["bernoulli", "categorical", "poisson", "geometric", "binomial", "subset"])
 def test_discrete_families_have_no_path(name: str) -> None:
     q, x = drawn(CASES[name])
     with pytest.raises(NotImplementedError, match="pathwise"):
@@ -236,6 +258,10 @@ def samples(case: Case, theta: Tensor, n: int = 20000) -> Tensor:
 def p_values(case: Case, x: Tensor, theta: Tensor) -> list[float]:
     """Kolmogorov-Smirnov where continuous, chi-square of the counts where discrete; one p-value a site."""
     t = theta.numpy()
+    if not case.family.factorised:
+        p = case.law(theta).log_q.exp().numpy()
+        which = (x[:, None] == case.family(theta).support()).all(-1)
+        return [float(scipy.stats.chisquare(which.sum(0), len(x) * p).pvalue)]
     if case.site is None:
         p = np.exp(t) / np.exp(t).sum(-1, keepdims=True)
         return [scipy.stats.chisquare(x[:, d].sum(0), len(x) * p[d]).pvalue for d in range(len(p))]
@@ -291,6 +317,7 @@ def test_a_uniform_that_rounds_to_one_gives_finite_points() -> None:
     assert Poisson(torch.full((1,), 5.0)).sample(one).isfinite().all()
     assert Geometric(torch.zeros(1)).sample(one) == 32
     assert Binomial(5)(torch.zeros(1)).sample(one) == 5
+    assert Subset(2)(torch.zeros(4)).sample(torch.ones(1, 4)).tolist() == [[0, 0, 1, 1]]
 
 
 def test_helpers() -> None:
