@@ -23,6 +23,7 @@ ESTIMATORS = Registry.grouped(
             "exact_mean_baseline": "estimators.exact_mean_baseline:exact_mean_baseline",
             "group_advantage": "estimators.group_advantage:group_advantage",
             "off_policy": "estimators.off_policy:off_policy",
+            "nvil": "estimators.nvil:nvil",
         },
         "control variates that use f": {
             "delta_method": "estimators.delta_method:delta_method",
@@ -50,6 +51,8 @@ ESTIMATORS = Registry.grouped(
         "summed and without replacement": {
             "exact": "estimators.exact:exact",
             "local_expectation": "estimators.local_expectation:local_expectation",
+            "indecater": "estimators.indecater:indecater",
+            "ram": "estimators.ram:ram",
             "unordered_set": "estimators.unordered_set:unordered_set",
             "sum_and_sample": "estimators.sum_and_sample:sum_and_sample",
             "score_without_replacement": "estimators.score_without_replacement:score_without_replacement",
@@ -72,6 +75,7 @@ ESTIMATORS = Registry.grouped(
             "generalised_reparameterisation": "estimators.generalised_reparameterisation:generalised_reparameterisation",
             "rejection_reparameterisation": "estimators.rejection_reparameterisation:rejection_reparameterisation",
             "go": "estimators.go:go",
+            "randomised_quasi_monte_carlo": "estimators.randomised_quasi_monte_carlo:randomised_quasi_monte_carlo",
         },
         "measure-valued": {
             "measure_valued_normal": "estimators.measure_valued:measure_valued_normal",

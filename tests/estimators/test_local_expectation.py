@@ -101,6 +101,6 @@ def test_a_one_hot_site_is_replaced_whole():
 def test_what_does_not_fit_is_refused(small):
     with pytest.raises(ValueError, match=r"local_expectation\[samples=0\]: samples must be at least 1"):
         local_expectation(0)
-    assert "local_expectation is for bernoulli or categorical variables" in mismatch(
+    assert "local_expectation is for bernoulli or categorical or chain of bernoulli" in mismatch(
         local_expectation(), small("normals")
     )
