@@ -126,7 +126,7 @@ def disarm_categorical(samples: int = 2, form: str = "stick_breaking", order: st
 def shared_and_own(tree: Tree, l: Tensor, z: Tensor, z_tilde: Tensor) -> Tensor:
     """h_n = used_n used~_n (beta_n - beta~_n) sigmoid(|a_n|) + used_n (1 - used~_n) s_n - used~_n (1 - used_n) s~_n.
 
-    used_n: node n is on the way to z; beta_n its bit; s_n = beta_n - sigmoid(a_n). DisARM where both pass, the score where one does.
+    used_n: node n is on the way to z; beta_n its bit; s_n = beta_n - sigmoid(a_n). DisARM where both pass, the score where one.
     """
     a = node_logits(tree, l)
     (left, right), (left_tilde, right_tilde) = sides(tree, z), sides(tree, z_tilde)

@@ -95,8 +95,9 @@ def arm(samples: int) -> Form:
     return Form(2, 3, build, families=("bernoulli",))
 
 
-def arms(samples: int) -> Form:
-    """g_d = 1/(1 - rho_d) 1/(K-1) sum_k (f_k - fbar) (b_kd - p_d)."""
+def arms(samples: int, copula: str) -> Form:
+    """g_d = 1/(1 - rho_d) 1/(K-1) sum_k (f_k - fbar) (b_kd - p_d), of the Dirichlet copula."""
+    assert copula == "dirichlet"
     K = samples
 
     def build(at: Lanes) -> Function:
