@@ -95,6 +95,7 @@ ESTIMATORS = Registry.grouped(
             "ovis_mc": "estimators.ovis:ovis_mc",
             "wake_phi": "estimators.importance_weighted:wake_phi",
             "rws_dreg": "estimators.importance_weighted:rws_dreg",
+            "tvo": "estimators.thermodynamic:tvo",
         },
     }
 )
