@@ -31,6 +31,19 @@ def conditioned(q: Family, b: Tensor, noise: Tensor) -> tuple[Tensor, Pull]:
     return bits_given(q.theta, b, noise) if q.name == "bernoulli" else categories_given(q.theta, b, noise)
 
 
+def tied(q: Family, b: Tensor, z: Tensor) -> Pull:
+    """The pull-back of z~ = z: of the noise of z given b that gives z again, held fixed where the logits move; b is z's hard value.
+
+    dz~/dl = p (1 - e^-z) where b = 1, (1 - p) (1 - e^z) where b = 0; of categories d z~_i / d log p_i = 1 - e^(z_i - z_b).
+    """
+    if q.name == "bernoulli":
+        sign = 2 * b - 1
+        slope = -(sign * q.theta).sigmoid() * (-sign * z).expm1()
+        return lambda c: slope * c
+    z_b = (b * z).sum(-1, keepdim=True)
+    return categories_pull(q.theta.softmax(-1), -(z - z_b).expm1())
+
+
 def bits_given(logits: Tensor, b: Tensor, v: Tensor) -> tuple[Tensor, Pull]:
     """z~ = l + logit v', v' = v p + 1 - p where b = 1, v (1 - p) where b = 0; dz~/dl runs through p in v' too.
 
@@ -54,11 +67,12 @@ def categories_given(logits: Tensor, b: Tensor, gumbel: Tensor) -> tuple[Tensor,
     log_ratio = -gumbel - log_p
     z = -torch.where(b > 0, log_E_b, torch.logaddexp(log_ratio, log_E_b))
     share = torch.where(b > 0, 0.0, (log_ratio - log_E_b).sigmoid())
+    return z, categories_pull(log_p.exp(), share)
 
-    def pull(c: Tensor) -> Tensor:
-        return share * c - log_p.exp() * (share * c).sum(-1, keepdim=True)
 
-    return z, pull
+def categories_pull(p: Tensor, share: Tensor) -> Pull:
+    """c -> share c - p sum share c: through log p to the logits, share the derivatives in log p."""
+    return lambda c: share * c - p * (share * c).sum(-1, keepdim=True)
 
 
 def within_unit(u: Tensor) -> Tensor:

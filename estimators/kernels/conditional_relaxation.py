@@ -20,10 +20,12 @@ V = 1 << INDEX  # the place of v, the noise of z given b, after u, that of z
 class Conditioned(NamedTuple):
     """z(z, share, b, a, c): z given b, from the fresh noise v; share: its derivative in the logits, of categories in log p.
 
+    tied(share, z, b, a, c): the same derivative where z given b is z itself.
     pull(g, y, v, share, w, a, b, c): g += w (dz/dl)' J(y) v, y the soft point of z; v is used up, w one number.
     """
 
     z: Function
+    tied: Function
     pull: Function
 
 
@@ -46,12 +48,13 @@ def softplus_and_slope(be: Backend) -> Function:
 
 
 def bits_given(at: Lanes) -> Conditioned:
-    """z = s (log(1 + e^t) - log(1 - up)), dz/dl = sigmoid(t), t = s l + log up.
+    """z = s (log(1 + e^t) - log(1 - up)), dz/dl = sigmoid(t), t = s l + log up; tied, dz/dl = sigmoid(s l) (1 - e^(-s z)).
 
     Where b = 1, s = 1 and up = v; where b = 0, s = -1 and up = 1 - v.
     """
     D, L, S, R, words = at.D, at.L, at.S, at.be.real, at.words
     u, log, both = uniform(at.be), vmath.log(at.be), softplus_and_slope(at.be)
+    exp, sigmoid = vmath.exp(at.be), vmath.sigmoid(at.be)
     ZERO, ONE = R(0), R(1)
 
     @at.be.jit
@@ -68,19 +71,29 @@ def bits_given(at: Lanes) -> Conditioned:
                 share[d, l] = slope
 
     @at.be.jit
+    def tied(share, z, b, a, c):  # type: ignore[no-untyped-def]
+        for d in range(D):
+            for l in range(L):
+                sign = ONE if b[d, l] > ZERO else -ONE
+                share[d, l] = sigmoid(sign * c.par[LOGIT, d, S * l]) * (ONE - exp(-(sign * z[d, l])))
+
+    @at.be.jit
     def pull(g, y, v, share, w, a, b, c):  # type: ignore[no-untyped-def]
         for d in range(D):
             for l in range(L):
                 g[d, l] += w * (share[d, l] * (y[d, l] * (ONE - y[d, l]) * v[d, l]))
 
-    return Conditioned(z_given, pull)
+    return Conditioned(z_given, tied, pull)
 
 
 def categories_given(at: Lanes) -> Conditioned:
-    """z_b = -log E_b, z_i = -log(E_i / p_i + E_b), E = -log v; d z_i / d log p_i = E_i / p_i / (E_i / p_i + E_b), 0 for b."""
+    """z_b = -log E_b, z_i = -log(E_i / p_i + E_b), E = -log v; d z_i / d log p_i = E_i / p_i / (E_i / p_i + E_b), 0 for b.
+
+    Tied, d z_i / d log p_i = 1 - e^(z_i - z_b).
+    """
     (D, C), L, S, R, words = at.shape.event, at.L, at.S, at.be.real, at.words
-    u, log, both = uniform(at.be), vmath.log(at.be), softplus_and_slope(at.be)
-    ZERO = R(0)
+    u, log, both, exp = uniform(at.be), vmath.log(at.be), softplus_and_slope(at.be), vmath.exp(at.be)
+    ZERO, ONE = R(0), R(1)
 
     @at.be.jit
     def z_given(z, share, b, a, c):  # type: ignore[no-untyped-def]
@@ -100,6 +113,17 @@ def categories_given(at: Lanes) -> Conditioned:
                     share[d, i, l] = slope if other else ZERO
 
     @at.be.jit
+    def tied(share, z, b, a, c):  # type: ignore[no-untyped-def]
+        for d in range(D):
+            a[:] = ZERO
+            for i in range(C):
+                for l in range(L):
+                    a[l] += b[d, i, l] * z[d, i, l]
+            for i in range(C):
+                for l in range(L):
+                    share[d, i, l] = ONE - exp(z[d, i, l] - a[l])
+
+    @at.be.jit
     def pull(g, y, v, share, w, a, b, c):  # type: ignore[no-untyped-def]
         for d in range(D):
             a[:] = ZERO
@@ -115,4 +139,4 @@ def categories_given(at: Lanes) -> Conditioned:
                 for l in range(L):
                     g[d * C + i, l] += w * (v[d, i, l] - c.par[PROBABILITY, d, i, S * l] * b[l])
 
-    return Conditioned(z_given, pull)
+    return Conditioned(z_given, tied, pull)

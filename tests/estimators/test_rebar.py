@@ -9,7 +9,8 @@ import torch
 
 from bench.evaluate import gradients, learn, prepare
 from estimators.base import mismatch
-from estimators.conditional_relaxation import conditioned, free
+from estimators.conditional_relaxation import conditioned, free, tied
+from estimators.muprop import muprop
 from estimators.rebar import rebar
 from estimators.relaxation import jacobian
 from estimators.score_function import reinforce
@@ -20,16 +21,28 @@ PROBLEMS = ["bits", "bits elbo", "categories", "categories elbo", "amortised bit
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
-@pytest.mark.parametrize("settings", [{}, {"temperature": 0.1, "eta": 0.6}, {"steps": 30}], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"temperature": 0.1, "eta": 0.6},
+        {"steps": 30},
+        {"relaxation": "muprop", "steps": 30},
+        {"coupling": "tied"},
+        {"coupling": "tied", "relaxation": "muprop", "steps": 30},
+    ],
+    ids=str,
+)
 def test_it_agrees_with_the_exact_gradient(agreement, small, settings, problem):
     found = agreement(rebar(**settings), small(problem))
-    rows = max(small(problem).rows, 1)
+    rows, points = max(small(problem).rows, 1), 2 if "coupling" in settings else 3
     assert found.z < found.allowed
-    assert (found.f, found.df) == (3 * rows, 2 * rows)
+    assert (found.f, found.df) == (points * rows, (points - 1) * rows)
 
 
-def test_rows_drawn_for_each_replicate_agree(agreement, small):
-    found = agreement(rebar(steps=10), replace(small("amortised bits elbo"), batch=2))
+@pytest.mark.parametrize("coupling", ["independent", "tied"])
+def test_rows_drawn_for_each_replicate_agree(agreement, small, coupling):
+    found = agreement(rebar(coupling=coupling, steps=10), replace(small("amortised bits elbo"), batch=2))
     assert found.z < found.allowed
 
 
@@ -42,6 +55,29 @@ def test_a_law_of_z_given_b_that_does_not_move_with_the_logits_is_seen(agreement
 
     found = agreement(replace(rebar(), combine=combine), small(problem), replicates=65_536)
     assert found.z > found.allowed
+
+
+@pytest.mark.parametrize("problem", ["bits", "categories"])
+def test_tied_noise_without_the_difference_of_the_derivatives_is_seen(agreement, small, problem):
+    def combine(q, x, fx):
+        return q.score(x[:1], (fx[0] - fx[1])[None])
+
+    found = agreement(replace(rebar(coupling="tied"), combine=combine), small(problem))
+    assert found.z > found.allowed
+
+
+@pytest.mark.parametrize("problem", ["bits elbo", "categories"])
+@pytest.mark.parametrize("coupling", ["independent", "tied"])
+def test_the_mean_preserving_relaxation_tends_to_muprop_without_its_linear_term(small, problem, coupling):
+    """On the same samples: the gap falls as 1 / lam."""
+    plain = gradients(prepare(muprop(linear=False), small(problem)), range(64), {"eta": torch.ones(()).double()})
+
+    def gap(lam: float) -> float:
+        trial = prepare(rebar(temperature=lam, coupling=coupling, relaxation="muprop"), small(problem))
+        return float((gradients(trial, range(64), learn(trial)[0]) - plain).abs().max())
+
+    assert gap(1e5) < 1e-3
+    assert gap(1e4) == pytest.approx(10 * gap(1e5), rel=0.01)
 
 
 def test_it_has_less_variance_than_the_score_function_and_learning_lessens_it(agreement, small):
@@ -60,12 +96,13 @@ def test_z_given_b_is_of_b_and_its_derivative_is_that_of_the_published_form(fami
     q = family(theta)
     b = q.sample(noise_u)
     z, pull = conditioned(q, b, noise_v)
+    c = torch.randn(500, *event, generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(tied(q, b, z)(c), pull(c), rtol=1e-9, atol=1e-9)
     hard = (z > 0).to(z) if family is Bernoulli else onehot_argmax(z)
     assert torch.equal(hard, b)
 
     spread = theta.expand(500, *event).clone().requires_grad_()
     published = published_bits(spread, b, v) if family is Bernoulli else published_categories(spread, b, v)
-    c = torch.randn(500, *event, generator=generator, dtype=torch.float64)
     (expected,) = torch.autograd.grad((published * c).sum(), spread)
     torch.testing.assert_close(z, published.detach(), rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(pull(c), expected, rtol=1e-9, atol=1e-9)
@@ -99,9 +136,10 @@ def test_z_given_b_has_the_law_of_z_where_b_comes_out():
 @pytest.mark.parametrize("problem", ["bits elbo", "categories elbo"])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("logit", [30.0, 200.0])
-def test_probabilities_that_round_to_certainty_give_finite_gradients(small, problem, dtype, logit):
+@pytest.mark.parametrize("coupling", ["independent", "tied"])
+def test_probabilities_that_round_to_certainty_give_finite_gradients(small, problem, dtype, logit, coupling):
     base = small(problem)
-    trial = prepare(rebar(steps=2), replace(base, theta=logit * base.theta.sign()), dtype=dtype)
+    trial = prepare(rebar(coupling=coupling, steps=2), replace(base, theta=logit * base.theta.sign()), dtype=dtype)
     state, _ = learn(trial)
     assert all(t.isfinite().all() for t in state.values())
     assert gradients(trial, range(2048), state).isfinite().all()
@@ -123,7 +161,9 @@ def test_learning_takes_a_second_derivative_of_f(small):
     assert "needs 2 derivatives of f" in mismatch(rebar(steps=1), once)
 
 
-@pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"steps": -1}, {"lr": 0.0}])
+@pytest.mark.parametrize(
+    "settings", [{"temperature": 0.0}, {"coupling": "loose"}, {"relaxation": "hard"}, {"steps": -1}, {"lr": 0.0}]
+)
 def test_settings_that_make_no_sense_are_refused(settings):
     (setting,) = settings
     with pytest.raises(ValueError, match=rf"rebar\[{setting}="):

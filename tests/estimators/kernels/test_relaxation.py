@@ -30,6 +30,11 @@ EVERY: list[Named] = [
     ("muprop", {"samples": 2}),
     ("double_cv", {"samples": 3, "steps": 10}),
 ]
+COUPLED: list[dict[str, Any]] = [
+    {"coupling": "tied", "temperature": 0.3, "eta": 0.8},
+    {"relaxation": "muprop", "steps": 2},
+    {"coupling": "tied", "relaxation": "muprop", "temperature": 2.0},
+]
 CASES: list[tuple[Named, Named, str]] = [
     *((estimator, TOY, "mid") for estimator in EVERY),
     *((estimator, SITES, "converged") for estimator in EVERY),
@@ -39,6 +44,7 @@ CASES: list[tuple[Named, Named, str]] = [
     (("muprop", {"linear": False, "eta": 0.7}), TOY, "mid"),
     (("muprop", {"linear": False, "steps": 5}), SITES, "mid"),
     (("muprop", {"samples": 2, "steps": 5}), SITES, "mid"),
+    *((("rebar", settings), problem, "mid") for settings in COUPLED for problem in (TOY, SITES)),
 ]
 SUMS: list[tuple[Named, Named]] = [
     (("gumbel_softmax", {"temperature": 0.6}), ("mixture", {"data": 3})),
