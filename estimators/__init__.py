@@ -24,6 +24,7 @@ ESTIMATORS = Registry.grouped(
             "group_advantage": "estimators.group_advantage:group_advantage",
             "off_policy": "estimators.off_policy:off_policy",
             "nvil": "estimators.nvil:nvil",
+            "control_variate_regression": "estimators.control_variate_regression:control_variate_regression",
         },
         "control variates that use f": {
             "delta_method": "estimators.delta_method:delta_method",

@@ -42,7 +42,8 @@ def reinforce(samples: int = 1, baseline: float = 0.0) -> Estimator:
 def rloo(samples: int = 2) -> Estimator:
     """RLOO: REINFORCE with the mean of the other samples' f as each sample's baseline.
 
-    Unbiased for Expectation and Elbo; K >= 2 evaluations of f, no gradient of f.
+    Unbiased for Expectation and Elbo; K >= 2 evaluations of f, no gradient of f. For Elbo it is VarGrad, minus half the derivative
+    of the variance of log q / p over the samples held fixed (Richter et al. 2020, arXiv:2010.10436).
     Salimans & Knowles 2014; Mnih & Rezende 2016, arXiv:1602.06725; Kool et al. 2019.
     """
     if samples < 2:
