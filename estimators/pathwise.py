@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from problems.families.base import Family
 
-FAMILIES = ["normal", "gamma"]
+FAMILIES = ["normal", "gamma", "beta"]
 
 
 def draw(q: Family, noise: Tensor) -> Tensor:

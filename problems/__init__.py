@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from problems.base import Point, Problem
     from problems.families.base import Noise, Size
     from problems.families.bernoulli import Bernoulli
+    from problems.families.beta import Beta
     from problems.families.binomial import Binomial
     from problems.families.categorical import Categorical
     from problems.families.chain import Chain
@@ -39,6 +40,7 @@ PROBLEMS = Registry(
         "subset": "problems.subset:subset",
         "gaussian_cost": "problems.gaussian_cost:gaussian_cost",
         "gamma_cost": "problems.gamma_cost:gamma_cost",
+        "beta_cost": "problems.beta_cost:beta_cost",
         "poisson_cost": "problems.poisson_cost:poisson_cost",
         "geometric_cost": "problems.geometric_cost:geometric_cost",
         "binomial_cost": "problems.binomial_cost:binomial_cost",
@@ -55,6 +57,7 @@ _HOMES = {
     "problems.base": ["Point", "Problem"],
     "problems.families.base": ["Noise", "Size"],
     "problems.families.bernoulli": ["Bernoulli"],
+    "problems.families.beta": ["Beta"],
     "problems.families.binomial": ["Binomial"],
     "problems.families.categorical": ["Categorical"],
     "problems.families.chain": ["Chain"],
@@ -80,6 +83,7 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "PROBLEMS",
     "Bernoulli",
+    "Beta",
     "Binomial",
     "Categorical",
     "Chain",

@@ -16,6 +16,7 @@ from torch import Tensor, distributions
 
 from problems.families.base import Family, Noise, Size, across
 from problems.families.bernoulli import Bernoulli
+from problems.families.beta import Beta, slope
 from problems.families.binomial import Binomial
 from problems.families.categorical import Categorical
 from problems.families.chain import Chain
@@ -86,6 +87,12 @@ CASES = {
         double([[0.4, -1.2, 2.0], [-0.5, 0.3, 0.0]], [[1.0, 0.0, -0.5], [0.2, -1.0, 0.6]]),
         lambda t: distributions.Independent(distributions.Gamma(t[..., 0, :].exp(), t[..., 1, :].exp()), 1),
         site=lambda a, b: scipy.stats.gamma(np.exp(a), scale=np.exp(-b)),
+    ),
+    "beta": Case(
+        Beta,
+        double([[0.4, -0.4, 2.0], [-0.5, 0.3, 0.0]], [[1.0, 0.0, -0.5], [0.2, -0.6, 0.6]]),
+        lambda t: distributions.Independent(distributions.Beta(t[..., 0, :].exp(), t[..., 1, :].exp()), 1),
+        site=lambda a, b: scipy.stats.beta(np.exp(a), np.exp(b)),
     ),
     "poisson": Case(
         Poisson,
@@ -251,6 +258,38 @@ def test_path_of_a_gamma_is_the_derivative_of_its_inverse_distribution_function(
             assert float((found * x[:, 0]).mean()) == pytest.approx(float((wanted * x[:, 0]).mean()), rel=mean_rtol)
 
 
+BETAS = [(1.0, 1.0), (0.3, 0.3), (0.1, 4.0), (2.0, 3.0), (10.0, 0.3), (7.0, 7.0), (100.0, 100.0), (1000.0, 500.0)]
+
+
+@pytest.mark.parametrize(("a", "b"), BETAS)
+def test_path_of_a_beta_is_the_derivative_of_its_inverse_distribution_function(a: float, b: float) -> None:
+    """Central differences of scipy's inverse at the same uniforms, which are good to 3e-5."""
+    u = ((torch.arange(999, dtype=torch.float64) + 0.5) / 999).numpy()
+    h, x = 1e-4, torch.from_numpy(scipy.special.betaincinv(a, b, u))[:, None]
+    kept = (x > 1e-100) & (x < 1 - 1e-3)  # elsewhere the differences are rounded away
+    found = Beta(double([a], [b]).log()).path(x[None], torch.ones(1, *x.shape).double())
+    for row in range(2):
+        up, down = (
+            scipy.special.betaincinv(a * np.exp(e * (row == 0)), b * np.exp(e * (row == 1)), u) for e in (h, -h)
+        )
+        wanted = torch.from_numpy((up - down) / (2 * h))[:, None]
+        torch.testing.assert_close(found[:, row][kept], wanted[kept], rtol=3e-5, atol=1e-12)
+
+
+@pytest.mark.parametrize(("a", "b"), BETAS)
+def test_slope_of_a_beta_is_good_to_eight_digits(a: float, b: float) -> None:
+    """E dx/da = dE x/da and E 2 x dx/da = dE x^2/da, by the trapezium rule in logit x; x = u^(1/a) where b = 1."""
+    y = torch.arange(-70 / min(a, 1), 40, 0.005 if max(a, b) > 50 else 0.02, dtype=torch.float64)
+    x = y.sigmoid().clamp(max=1 - 2.0**-53)
+    q = torch.exp(a * x.log() + b * (-y).sigmoid().log() - scipy.special.betaln(a, b)) * (y[1] - y[0])
+    dx = slope(x, torch.full_like(x, a), torch.full_like(x, b))
+    s = a + b
+    assert float((q * dx).sum()) == pytest.approx(b / s**2, rel=1e-8)
+    d_square = ((2 * a + 1) * s * (s + 1) - (a * a + a) * (2 * s + 1)) / (s * (s + 1)) ** 2
+    assert float((q * 2 * x * dx).sum()) == pytest.approx(d_square, rel=1e-8)
+    torch.testing.assert_close(slope(x, torch.full_like(x, a), torch.ones_like(x)), -x * x.log() / a, rtol=1e-8, atol=0)
+
+
 def samples(case: Case, theta: Tensor, n: int = 20000) -> Tensor:
     return case.family(theta).sample(noise_of(case.noise, (1, n, *case.family.event(theta)), 7))[0]
 
@@ -314,6 +353,8 @@ def test_inversion_is_that_of_scipy(name: str) -> None:
 def test_a_uniform_that_rounds_to_one_gives_finite_points() -> None:
     one = torch.ones(1, 1)
     assert Gamma(torch.zeros(2, 1)).sample(one).isfinite().all()
+    assert 0 < float(1 - Beta(torch.full((2, 1), -2.0)).sample(one)) < 1e-6
+    assert float(Beta(torch.full((2, 1), -6.0)).sample(1e-6 * one)) > 0
     assert Poisson(torch.full((1,), 5.0)).sample(one).isfinite().all()
     assert Geometric(torch.zeros(1)).sample(one) == 32
     assert Binomial(5)(torch.zeros(1)).sample(one) == 5

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from problems.base import Problem
+from problems.beta_cost import beta_cost
 from problems.binomial_cost import binomial_cost
 from problems.gamma_cost import gamma_cost
 from problems.gaussian_cost import gaussian_cost
@@ -91,6 +92,33 @@ def test_gamma(cost: str, k: float, c: Cost, point: str, differences: Callable[.
     checked(problem, differences(L, problem.theta.reshape(-1).tolist(), 1e-4), 2e-5)
 
 
+BETA: list[tuple[str, float, Cost]] = [
+    ("square", 0.4, lambda x: (x - 0.4) ** 2),
+    ("moment", 2.0, lambda x: x**2),
+    ("moment", 0.5, lambda x: x**0.5),
+    ("log", 0.4, math.log),
+]
+
+
+@pytest.mark.parametrize(("cost", "k", "c"), BETA)
+@pytest.mark.parametrize("point", ["init", "ends", "peaked"])
+def test_beta(cost: str, k: float, c: Cost, point: str, differences: Callable[..., Tensor]) -> None:
+    """In y = logit x, where the density has no spikes."""
+    problem = beta_cost(cost=cost, k=k).at(point)
+
+    def L(theta: list[float]) -> float:
+        a, b = math.exp(theta[0]), math.exp(theta[1])
+        log_B = math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+
+        def integrand(y: float) -> float:
+            log_x, log_rest = -math.log1p(math.exp(-y)), -math.log1p(math.exp(y))
+            return math.exp(a * log_x + b * log_rest - log_B) * c(math.exp(log_x))
+
+        return float(scipy.integrate.quad(integrand, -70, 70, points=[-5, 0, 2, 5], epsabs=1e-12, limit=400)[0])
+
+    checked(problem, differences(L, problem.theta.reshape(-1).tolist(), 1e-4), 2e-6)
+
+
 POISSON: list[tuple[str, float, Cost]] = [
     ("square", 2.0, lambda x: (x - 2.0) ** 2),
     ("exp", 2.0, lambda x: np.exp(-2.0 * x)),
@@ -140,7 +168,7 @@ def test_binomial(cost: str, k: float, c: Cost, point: str, differences: Callabl
     torch.testing.assert_close(truth.gradient, wanted, rtol=0, atol=1e-8)
 
 
-@pytest.mark.parametrize("factory", [gaussian_cost, gamma_cost, poisson_cost, geometric_cost, binomial_cost])
+@pytest.mark.parametrize("factory", [gaussian_cost, gamma_cost, poisson_cost, geometric_cost, binomial_cost, beta_cost])
 def test_coordinates_add_up(factory: Callable[..., Problem]) -> None:
     """Three coordinates are three problems of one: the middle one of the spread is the single one."""
     three, one = factory(dim=3), factory(dim=1)
@@ -170,6 +198,7 @@ def test_coordinates_add_up(factory: Callable[..., Problem]) -> None:
         (gamma_cost, {"dim": -1}, r"gamma_cost\[dim=-1\]: dim must be at least 1"),
         (poisson_cost, {"cost": "log"}, r"poisson_cost\[cost=log\]: cost is square or exp"),
         (poisson_cost, {"dim": 0}, r"poisson_cost\[dim=0\]: dim must be at least 1"),
+        (beta_cost, {"cost": "moment", "k": 0.0}, r"beta_cost\[cost=moment,k=0.0\]: x\^k needs a positive k .*"),
         (binomial_cost, {"trials": 0}, r"binomial_cost\[trials=0\]: trials must be at least 1"),
         (geometric_cost, {"cost": "log"}, r"geometric_cost\[cost=log\]: cost is square or exp"),
     ],
