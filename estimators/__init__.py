@@ -71,12 +71,13 @@ ESTIMATORS = Registry.grouped(
         "pathwise": {
             "pathwise": "estimators.pathwise:pathwise",
             "pathwise_total": "estimators.pathwise:pathwise_total",
-            "antithetic_normal": "estimators.antithetic_normal:antithetic_normal",
+            "antithetic_normal": "estimators.antithetic:antithetic_normal",
             "bonnet_price": "estimators.bonnet_price:bonnet_price",
             "generalised_reparameterisation": "estimators.generalised_reparameterisation:generalised_reparameterisation",
             "rejection_reparameterisation": "estimators.rejection_reparameterisation:rejection_reparameterisation",
             "go": "estimators.go:go",
             "randomised_quasi_monte_carlo": "estimators.randomised_quasi_monte_carlo:randomised_quasi_monte_carlo",
+            "antithetic": "estimators.antithetic:antithetic",
         },
         "measure-valued": {
             "measure_valued_normal": "estimators.measure_valued:measure_valued_normal",
@@ -85,6 +86,9 @@ ESTIMATORS = Registry.grouped(
         },
         "finite differences": {
             "spsa": "estimators.spsa:spsa",
+        },
+        "stochastic programs": {
+            "stochastic_ad": "estimators.stochastic_ad:stochastic_ad",
         },
         "multi-sample bounds": {
             "iwae_pathwise": "estimators.importance_weighted:iwae_pathwise",
