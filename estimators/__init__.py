@@ -96,6 +96,7 @@ ESTIMATORS = Registry.grouped(
             "dreg": "estimators.importance_weighted:dreg",
             "stl": "estimators.importance_weighted:stl",
             "vimco": "estimators.importance_weighted:vimco",
+            "vimco_disarm": "estimators.vimco_disarm:vimco_disarm",
             "ovis": "estimators.ovis:ovis",
             "ovis_mc": "estimators.ovis:ovis_mc",
             "wake_phi": "estimators.importance_weighted:wake_phi",
