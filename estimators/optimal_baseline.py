@@ -1,4 +1,4 @@
-"""REINFORCE with the constant baseline of least variance for each parameter, estimated on samples of its own."""
+"""REINFORCE with the constant baseline of least variance, for each parameter or for all, estimated on samples of its own."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 
 from estimators.base import Estimator, Learning, across
 from estimators.score_function import draw
+from problems.settings import at_least
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,23 +29,24 @@ def learn(state: Mapping[str, Tensor], q: Family, x: Tensor, fx: Tensor) -> dict
     return {"f_s2": state["f_s2"] + (across(fx, s2) * s2).sum(axes), "s2": state["s2"] + s2.sum(axes)}
 
 
-def combine(q: Family, x: Tensor, fx: Tensor, state: Mapping[str, Tensor]) -> Tensor:
-    """g_i = 1/K sum_k (f_k - b_i) s_ki, b_i = E[f s_i^2] / E[s_i^2], s_i the score of parameter i of a site."""
-    s = q.local(x)
-    b = torch.where(state["s2"] > 0, state["f_s2"] / state["s2"], 0.0)
-    return q.pull(x, (across(fx, s) - b) * s / len(fx))
-
-
-def optimal_baseline(samples: int = 1, steps: int = 100, batch: int = 100) -> Estimator:
+def optimal_baseline(samples: int = 1, steps: int = 100, batch: int = 100, shared: bool = False) -> Estimator:
     """REINFORCE with the least-variance baseline of each parameter, E[f s_i^2] / E[s_i^2].
 
     Any family. Unbiased for Expectation and Elbo, because the baseline is estimated on steps x batch x K other samples; K
     evaluations of f, no gradient of f. One baseline for each parameter of a site, shared by all data; where weights give the
-    sites' parameters it is the best for the sites, not for the weights. Weaver & Tao 2001; Greensmith, Bartlett & Baxter 2004.
+    sites' parameters it is the best for the sites, not for the weights. shared=True: one baseline for all parameters,
+    E[f |s|^2] / E|s|^2. Weaver & Tao 2001; Greensmith, Bartlett & Baxter 2004.
     """
-    for setting, number in (("samples", samples), ("steps", steps), ("batch", batch)):
-        if number < 1:
-            raise ValueError(f"optimal_baseline[{setting}={number}]: it must be at least 1")
+    at_least("optimal_baseline", 1, samples=samples, steps=steps, batch=batch)
+
+    def combine(q: Family, x: Tensor, fx: Tensor, state: Mapping[str, Tensor]) -> Tensor:
+        """g_i = 1/K sum_k (f_k - b_i) s_ki, b_i = E[f s_i^2] / E[s_i^2], s_i the score of parameter i of a site; shared,
+        b = E[f |s|^2] / E|s|^2."""
+        s = q.local(x)
+        f_s2, s2 = (state[name].sum() if shared else state[name] for name in ("f_s2", "s2"))
+        b = torch.where(s2 > 0, f_s2 / s2, 0.0)
+        return q.pull(x, (across(fx, s) - b) * s / len(fx))
+
     return Estimator(
         "optimal_baseline",
         samples,
@@ -52,6 +54,6 @@ def optimal_baseline(samples: int = 1, steps: int = 100, batch: int = 100) -> Es
         combine,
         learning=Learning(init, learn, steps, batch),
         kernel="estimators.kernels.learned_baseline:optimal_baseline",
-        settings={"samples": samples, "steps": steps, "batch": batch},
+        settings={"samples": samples, "steps": steps, "batch": batch, "shared": shared},
         source="Greensmith et al. 2004",
     )

@@ -42,8 +42,10 @@ def moving_average_baseline(samples: int, decay: float, steps: int) -> Form:
     return Form(1, 2, build, state=state)
 
 
-def optimal_baseline(samples: int, steps: int, batch: int) -> Form:
-    """g_i = 1/K sum_k (f_k - b_i) s_ki, b_i = E[f s_i^2] / E[s_i^2] the state, s_i the score of parameter i of a site."""
+def optimal_baseline(samples: int, steps: int, batch: int, shared: bool) -> Form:
+    """g_i = 1/K sum_k (f_k - b_i) s_ki, b_i = E[f s_i^2] / E[s_i^2] the state, s_i the score of parameter i of a site;
+    shared, b = E[f |s|^2] / E|s|^2 in every place of it.
+    """
 
     def build(at: Lanes) -> Function:
         P, L, sample, score, f, credit = at.shape.P, at.L, at.q.sample, at.q.score, at.f, at.credit
@@ -69,6 +71,8 @@ def optimal_baseline(samples: int, steps: int, batch: int) -> Form:
 
     def state(learned: Mapping[str, Tensor]) -> np.ndarray:
         f_s2, s2 = (learned[name].double().numpy().reshape(-1) for name in ("f_s2", "s2"))
+        if shared:
+            f_s2, s2 = (np.full_like(sums, sums.sum()) for sums in (f_s2, s2))
         return np.divide(f_s2, s2, out=np.zeros_like(f_s2), where=s2 > 0)
 
     return Form(1, lambda shape: 2 + shape.P, build, state=state)

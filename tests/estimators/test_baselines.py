@@ -73,6 +73,33 @@ def test_the_optimal_baseline_reaches_the_least_variance_of_each_parameter(agree
     assert found.learning.f == 10_000
 
 
+@pytest.mark.parametrize("problem", [*PROBLEMS, "amortised normals"])
+def test_one_optimal_baseline_for_all_agrees_too(agreement, small, problem):
+    found = agreement(optimal_baseline(samples=2, shared=True), small(problem))
+    assert found.z < found.allowed
+
+
+@pytest.mark.parametrize("problem", ["bits", "categories elbo"])
+def test_shared_it_reaches_the_least_total_variance_of_one_baseline(agreement, small, problem):
+    """Worse than one for each parameter, better than none."""
+    p = small(problem)
+    q = p.bind(p.theta)
+    x = q.support()
+    log_q = q.log_prob(x)
+    weight, s, fx = log_q.exp()[:, None], q.local(x).flatten(1), (p.f(x) - log_q * p.objective.ratio)[:, None]
+
+    def total(b):
+        return (weight * ((fx - b) * s) ** 2).sum() - (weight * fx * s).sum(0).square().sum()
+
+    least = total((weight * fx * s**2).sum() / (weight * s**2).sum())
+    each, shared = (agreement(optimal_baseline(shared=one), p) for one in (False, True))
+    learned = total(shared.state["f_s2"].sum() / shared.state["s2"].sum())
+    assert least <= learned <= 1.01 * least
+    assert abs(shared.total_variance - learned) < 4 * shared.total_variance_se
+    assert total((weight * fx * s**2).sum(0) / (weight * s**2).sum(0)) <= least < total(0.0)
+    assert not torch.equal(each.gradients, shared.gradients)
+
+
 def test_a_wrong_divisor_is_seen(agreement, small):
     def combine(q, x, fx, state):
         return q.score(x, fx / 3)
