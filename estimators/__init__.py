@@ -102,6 +102,10 @@ ESTIMATORS = Registry.grouped(
             "wake_phi": "estimators.importance_weighted:wake_phi",
             "rws_dreg": "estimators.importance_weighted:rws_dreg",
             "tvo": "estimators.thermodynamic:tvo",
+            "miwae": "estimators.combined_bounds:miwae",
+            "piwae": "estimators.combined_bounds:piwae",
+            "ciwae": "estimators.combined_bounds:ciwae",
+            "jvi": "estimators.combined_bounds:jvi",
         },
     }
 )
