@@ -78,6 +78,7 @@ ESTIMATORS = Registry.grouped(
             "go": "estimators.go:go",
             "randomised_quasi_monte_carlo": "estimators.randomised_quasi_monte_carlo:randomised_quasi_monte_carlo",
             "antithetic": "estimators.antithetic:antithetic",
+            "quadrature_expectation": "estimators.quadrature_expectation:quadrature_expectation",
         },
         "measure-valued": {
             "measure_valued_normal": "estimators.measure_valued:measure_valued_normal",
