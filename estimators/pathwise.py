@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from problems.families.base import Family
 
-FAMILIES = ["normal", "gamma", "beta"]
+FAMILIES = ["normal", "gamma", "beta", "dirichlet"]
 
 
 def draw(q: Family, noise: Tensor) -> Tensor:

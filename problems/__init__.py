@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from problems.families.binomial import Binomial
     from problems.families.categorical import Categorical
     from problems.families.chain import Chain
+    from problems.families.dirichlet import Dirichlet
     from problems.families.gamma import Gamma
     from problems.families.geometric import Geometric
     from problems.families.normal import Normal
@@ -41,6 +42,7 @@ PROBLEMS = Registry(
         "gaussian_cost": "problems.gaussian_cost:gaussian_cost",
         "gamma_cost": "problems.gamma_cost:gamma_cost",
         "beta_cost": "problems.beta_cost:beta_cost",
+        "dirichlet_cost": "problems.dirichlet_cost:dirichlet_cost",
         "poisson_cost": "problems.poisson_cost:poisson_cost",
         "geometric_cost": "problems.geometric_cost:geometric_cost",
         "binomial_cost": "problems.binomial_cost:binomial_cost",
@@ -61,6 +63,7 @@ _HOMES = {
     "problems.families.binomial": ["Binomial"],
     "problems.families.categorical": ["Categorical"],
     "problems.families.chain": ["Chain"],
+    "problems.families.dirichlet": ["Dirichlet"],
     "problems.families.gamma": ["Gamma"],
     "problems.families.geometric": ["Geometric"],
     "problems.families.normal": ["Normal"],
@@ -87,6 +90,7 @@ __all__ = [
     "Binomial",
     "Categorical",
     "Chain",
+    "Dirichlet",
     "Elbo",
     "Expectation",
     "Gamma",

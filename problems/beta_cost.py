@@ -35,7 +35,7 @@ def beta_cost(cost: str = "square", k: float = 0.4, dim: int = 1) -> Problem:
     places = {"init": (1.0, 1.0), "ends": (0.5, 0.5), "peaked": (20.0, 10.0)}
     return cost_problem(
         Beta,
-        {"square": square, "moment": moment, "log": log},
+        {"square": square(k, dim), "moment": moment(k, dim), "log": log(dim)},
         mean,
         {name: (math.log(a), math.log(b)) for name, (a, b) in places.items()},
         {"cost": cost, "k": float(k), "dim": dim},

@@ -28,7 +28,7 @@ def binomial_cost(cost: str = "square", k: float = 2.0, dim: int = 1, trials: in
 
     return cost_problem(
         Binomial(trials),
-        {"square": square, "exp": exp},
+        {"square": square(k, dim), "exp": exp(k, dim)},
         mean,
         {name: [math.log(p / (1 - p))] for name, p in {"init": 0.5, "rare": 0.05, "common": 0.9}.items()},
         {"cost": cost, "k": float(k), "dim": dim, "trials": trials},

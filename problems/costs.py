@@ -32,23 +32,23 @@ class Cost(NamedTuple):
 
 def cost_problem(
     family: type[Family],
-    costs: Mapping[str, Callable[[float, int], Cost]],
+    costs: Mapping[str, Cost],
     mean: Callable[[Tensor], Tensor],
     places: Mapping[str, Sequence[float]],
     settings: Mapping[str, Any],
     name: str,
     source: str,
 ) -> Problem:
-    """E sum_d c(x_d) with c = `costs[cost](k, dim)`, for the settings cost, k and dim.
+    """E sum_d c(x_d) with c = `costs[cost]`, for the settings cost and dim.
 
     mean: theta -> E c(x_d) of each site, in torch; the gradient of their sum is the exact one.
     places: parameters of one site for each named point; they are the same at all sites, but for the first of them, which is
     spread from 1/2 below to 1/2 above.
     """
-    cost, k, dim = settings["cost"], settings["k"], settings["dim"]
+    cost, dim = settings["cost"], settings["dim"]
     one_of(name, tuple(costs), cost=cost)
     at_least(name, 1, dim=dim)
-    made = costs[cost](k, dim)
+    made = costs[cost]
     axes = tuple(range(-family.event_axes, 0))
 
     def f(x: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ def cost_problem(
         theta = torch.tensor(parameters, dtype=torch.float64)[:, None].repeat(1, dim)
         if dim > 1:
             theta[0] += torch.linspace(-0.5, 0.5, dim, dtype=torch.float64)
-        return Point(theta if len(parameters) > 1 else theta[0])
+        return Point(theta.T if family.event_axes == 2 else theta if len(parameters) > 1 else theta[0])
 
     points = {place: point(parameters) for place, parameters in places.items()}
     return Problem(
@@ -105,8 +105,8 @@ def moment(k: float, dim: int) -> Cost:
     return Cost(lambda x: x**k, scalar_f, relaxed=False, degree=int(k) if float(k).is_integer() else None)
 
 
-def log(k: float, dim: int) -> Cost:
-    """log x, of positive variables; k is not made use of."""
+def log(dim: int) -> Cost:
+    """log x, of positive variables."""
 
     def scalar_f(x: Sequence[float]) -> float:
         total = 0.0

@@ -36,7 +36,7 @@ def gamma_cost(cost: str = "square", k: float = 2.0, dim: int = 1) -> Problem:
     places = {"init": (1.0, 1.0), "sparse": (0.3, 0.3), "peaked": (10.0, 5.0)}
     return cost_problem(
         Gamma,
-        {"square": square, "moment": moment, "log": log},
+        {"square": square(k, dim), "moment": moment(k, dim), "log": log(dim)},
         mean,
         {name: (math.log(a), math.log(b)) for name, (a, b) in places.items()},
         {"cost": cost, "k": float(k), "dim": dim},

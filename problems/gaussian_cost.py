@@ -44,7 +44,7 @@ def gaussian_cost(cost: str = "square", k: float = 2.0, dim: int = 1) -> Problem
     places = {"init": (1.0, 1.0), "narrow": (1.0, 0.1), "wide": (1.0, 1.5)}
     problem = cost_problem(
         Normal,
-        {"square": square, "exp": bump, "cos": cos},
+        {"square": square(k, dim), "exp": bump(k, dim), "cos": cos(k, dim)},
         mean,
         {name: (mu, math.log(sigma)) for name, (mu, sigma) in places.items()},
         {"cost": cost, "k": float(k), "dim": dim},

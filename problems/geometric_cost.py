@@ -27,7 +27,7 @@ def geometric_cost(cost: str = "square", k: float = 2.0, dim: int = 1) -> Proble
 
     return cost_problem(
         Geometric,
-        {"square": square, "exp": exp},
+        {"square": square(k, dim), "exp": exp(k, dim)},
         mean,
         {name: [math.log(p / (1 - p))] for name, p in {"init": 0.5, "rare": 0.05, "common": 0.9}.items()},
         {"cost": cost, "k": float(k), "dim": dim},

@@ -26,7 +26,7 @@ def poisson_cost(cost: str = "square", k: float = 2.0, dim: int = 1) -> Problem:
 
     return cost_problem(
         Poisson,
-        {"square": square, "exp": exp},
+        {"square": square(k, dim), "exp": exp(k, dim)},
         mean,
         {name: [math.log(rate)] for name, rate in {"init": 1.0, "small": 0.1, "large": 10.0}.items()},
         {"cost": cost, "k": float(k), "dim": dim},

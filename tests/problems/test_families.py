@@ -20,6 +20,7 @@ from problems.families.beta import Beta, slope
 from problems.families.binomial import Binomial
 from problems.families.categorical import Categorical
 from problems.families.chain import Chain
+from problems.families.dirichlet import Dirichlet
 from problems.families.gamma import Gamma
 from problems.families.geometric import Geometric
 from problems.families.normal import Normal
@@ -93,6 +94,11 @@ CASES = {
         double([[0.4, -0.4, 2.0], [-0.5, 0.3, 0.0]], [[1.0, 0.0, -0.5], [0.2, -0.6, 0.6]]),
         lambda t: distributions.Independent(distributions.Beta(t[..., 0, :].exp(), t[..., 1, :].exp()), 1),
         site=lambda a, b: scipy.stats.beta(np.exp(a), np.exp(b)),
+    ),
+    "dirichlet": Case(
+        Dirichlet,
+        double([[0.4, -0.4, 2.0], [-0.5, 0.3, 0.0]], [[1.0, 0.0, -0.5], [0.2, -0.6, 0.6]]),
+        lambda t: distributions.Independent(distributions.Dirichlet(t.exp()), 1),
     ),
     "poisson": Case(
         Poisson,
@@ -290,6 +296,29 @@ def test_slope_of_a_beta_is_good_to_eight_digits(a: float, b: float) -> None:
     torch.testing.assert_close(slope(x, torch.full_like(x, a), torch.ones_like(x)), -x * x.log() / a, rtol=1e-8, atol=0)
 
 
+def test_path_of_a_dirichlet_of_two_is_that_of_a_beta_and_stays_on_the_simplex() -> None:
+    theta = double([0.4, -0.3], [1.0, 2.0])
+    x = noise_of("uniform", (4, 5, 2), 9)
+    g = normal((4, 5, 2), 10)
+    two = Dirichlet(theta).path(torch.stack([x, 1 - x], -1), torch.stack([g, torch.zeros_like(g)], -1))
+    torch.testing.assert_close(two, Beta(theta.T).path(x, g).mT)
+    q, x = drawn(CASES["dirichlet"])
+    assert float(q.path(x, torch.ones_like(x)).abs().max()) < 1e-12
+
+
+def test_path_of_a_dirichlet_is_the_mean_of_how_its_gamma_variables_move() -> None:
+    """E[(d y_j/d alpha_j) / sum y | x_j] by quadrature over the sum, of which x is independent; torch's slopes are good to 1e-3."""
+    alpha, x = double(0.7, 1.5, 3.0), double(0.2, 0.5, 0.3)
+    total = float(alpha.sum())
+    s = torch.from_numpy(scipy.special.gammaincinv(total, ((torch.arange(4000) + 0.5) / 4000).double().numpy()))[
+        :, None
+    ]
+    moves = (torch._standard_gamma_grad(alpha.expand(4000, 3), x * s) / s).mean(0)
+    found = Dirichlet(alpha.log()[None]).path(x.expand(1, 1, 1, 3), double(1.0, 0.0, 0.0).expand(1, 1, 1, 3))[0, 0]
+    wanted = alpha * moves * (double(1.0, 0.0, 0.0) - x[0])
+    torch.testing.assert_close(found, wanted, rtol=2e-3, atol=0)
+
+
 def samples(case: Case, theta: Tensor, n: int = 20000) -> Tensor:
     return case.family(theta).sample(noise_of(case.noise, (1, n, *case.family.event(theta)), 7))[0]
 
@@ -301,6 +330,15 @@ def p_values(case: Case, x: Tensor, theta: Tensor) -> list[float]:
         p = case.law(theta).log_q.exp().numpy()
         which = (x[:, None] == case.family(theta).support()).all(-1)
         return [float(scipy.stats.chisquare(which.sum(0), len(x) * p).pvalue)]
+    if case.family is Dirichlet:
+        alpha = np.exp(t)
+        rest = alpha.sum(-1, keepdims=True) - alpha
+        marginals = [
+            scipy.stats.kstest(x[:, d, c], scipy.stats.beta(alpha[d, c], rest[d, c]).cdf).pvalue
+            for d, c in np.ndindex(alpha.shape)
+        ]
+        share = x[:, 0, 0] / (x[:, 0, 0] + x[:, 0, 1])
+        return [*marginals, scipy.stats.kstest(share, scipy.stats.beta(alpha[0, 0], alpha[0, 1]).cdf).pvalue]
     if case.site is None:
         p = np.exp(t) / np.exp(t).sum(-1, keepdims=True)
         return [scipy.stats.chisquare(x[:, d].sum(0), len(x) * p[d]).pvalue for d in range(len(p))]
@@ -355,6 +393,8 @@ def test_a_uniform_that_rounds_to_one_gives_finite_points() -> None:
     assert Gamma(torch.zeros(2, 1)).sample(one).isfinite().all()
     assert 0 < float(1 - Beta(torch.full((2, 1), -2.0)).sample(one)) < 1e-6
     assert float(Beta(torch.full((2, 1), -6.0)).sample(1e-6 * one)) > 0
+    corner = Dirichlet(torch.full((1, 3), -4.0)).sample(torch.tensor([[[1e-9, 1e-9, 1.0]]]))
+    assert 0 < float(corner.min()) < float(corner.max()) < 1
     assert Poisson(torch.full((1,), 5.0)).sample(one).isfinite().all()
     assert Geometric(torch.zeros(1)).sample(one) == 32
     assert Binomial(5)(torch.zeros(1)).sample(one) == 5

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import Tensor
 from problems.base import Problem
 from problems.beta_cost import beta_cost
 from problems.binomial_cost import binomial_cost
+from problems.dirichlet_cost import dirichlet_cost
 from problems.gamma_cost import gamma_cost
 from problems.gaussian_cost import gaussian_cost
 from problems.geometric_cost import geometric_cost
@@ -119,6 +121,52 @@ def test_beta(cost: str, k: float, c: Cost, point: str, differences: Callable[..
     checked(problem, differences(L, problem.theta.reshape(-1).tolist(), 1e-4), 2e-6)
 
 
+DIRICHLET: list[tuple[str, Cost, Cost]] = [
+    ("square", lambda x: (x - 1 / 3) ** 2, lambda x: (x - 2 / 3) ** 2),
+    ("log", lambda x: math.log(x) / 3, lambda x: 2 * math.log(x) / 3),
+    ("entropy", lambda x: -x * math.log(x), lambda x: -x * math.log(x)),
+]
+
+
+@pytest.mark.parametrize(("cost", "first", "second"), DIRICHLET)
+@pytest.mark.parametrize("point", ["init", "sparse", "peaked"])
+def test_dirichlet_of_two(cost: str, first: Cost, second: Cost, point: str, differences: Callable[..., Tensor]) -> None:
+    """In the logit of the first entry."""
+    problem = dirichlet_cost(cost=cost, categories=2).at(point)
+
+    def L(theta: list[float]) -> float:
+        a, b = math.exp(theta[0]), math.exp(theta[1])
+        log_B = math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+
+        def integrand(y: float) -> float:
+            log_x, log_rest = -math.log1p(math.exp(-y)), -math.log1p(math.exp(y))
+            density = math.exp(a * log_x + b * log_rest - log_B)
+            return density * (first(math.exp(log_x)) + second(math.exp(log_rest)))
+
+        return float(scipy.integrate.quad(integrand, -120, 120, points=[-5, 0, 2, 5], epsabs=1e-12, limit=400)[0])
+
+    checked(problem, differences(L, problem.theta.reshape(-1).tolist(), 1e-4), 2e-6)
+
+
+@pytest.mark.parametrize("cost", ["square", "log", "entropy"])
+def test_dirichlet_of_more(cost: str) -> None:
+    """Entries are Beta variables: a sum of integrals over each, for four of them."""
+    problem = dirichlet_cost(cost=cost, categories=4).at("peaked")
+    t = [0.1, 0.2, 0.3, 0.4]
+
+    def c(t_c: float, x: Any) -> Any:
+        return {"square": (x - t_c) ** 2, "log": t_c * np.log(x), "entropy": -x * np.log(x)}[cost]
+
+    def L(theta: Tensor) -> float:
+        alpha = theta.exp().numpy()
+        laws = [scipy.stats.beta(a, alpha.sum() - a) for a in alpha]
+        return float(sum(law.expect(partial(c, t_c)) for law, t_c in zip(laws, t, strict=True)))
+
+    step = 1e-4 * torch.eye(4, dtype=torch.float64)
+    theta = problem.theta[0]
+    checked(problem, torch.tensor([(L(theta + e) - L(theta - e)) / 2e-4 for e in step], dtype=torch.float64), 1e-6)
+
+
 POISSON: list[tuple[str, float, Cost]] = [
     ("square", 2.0, lambda x: (x - 2.0) ** 2),
     ("exp", 2.0, lambda x: np.exp(-2.0 * x)),
@@ -168,7 +216,9 @@ def test_binomial(cost: str, k: float, c: Cost, point: str, differences: Callabl
     torch.testing.assert_close(truth.gradient, wanted, rtol=0, atol=1e-8)
 
 
-@pytest.mark.parametrize("factory", [gaussian_cost, gamma_cost, poisson_cost, geometric_cost, binomial_cost, beta_cost])
+@pytest.mark.parametrize(
+    "factory", [gaussian_cost, gamma_cost, poisson_cost, geometric_cost, binomial_cost, beta_cost, dirichlet_cost]
+)
 def test_coordinates_add_up(factory: Callable[..., Problem]) -> None:
     """Three coordinates are three problems of one: the middle one of the spread is the single one."""
     three, one = factory(dim=3), factory(dim=1)
@@ -176,10 +226,12 @@ def test_coordinates_add_up(factory: Callable[..., Problem]) -> None:
         whole, single = true_gradient(three.at(point)), true_gradient(one.at(point))
         assert whole is not None
         assert single is not None
+        axis = -one.family.event_axes  # type: ignore[attr-defined]
         per_site = whole.gradient.reshape(three.theta.shape)
-        torch.testing.assert_close(per_site[..., 1], single.gradient.reshape(one.theta.shape)[..., 0])
-        assert not torch.allclose(per_site[..., 0], per_site[..., 1])
-    x = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
+        middle = per_site.narrow(axis, 1, 1)
+        torch.testing.assert_close(middle, single.gradient.reshape(one.theta.shape))
+        assert not torch.allclose(per_site.narrow(axis, 0, 1), middle)
+    x = torch.rand(three.family.event(three.theta), dtype=torch.float64)  # type: ignore[attr-defined]
     assert float(three.f(x)) == pytest.approx(sum(float(one.f(x[d : d + 1])) for d in range(3)))
 
 
@@ -198,6 +250,7 @@ def test_coordinates_add_up(factory: Callable[..., Problem]) -> None:
         (gamma_cost, {"dim": -1}, r"gamma_cost\[dim=-1\]: dim must be at least 1"),
         (poisson_cost, {"cost": "log"}, r"poisson_cost\[cost=log\]: cost is square or exp"),
         (poisson_cost, {"dim": 0}, r"poisson_cost\[dim=0\]: dim must be at least 1"),
+        (dirichlet_cost, {"categories": 1}, r"dirichlet_cost\[categories=1\]: categories must be at least 2"),
         (beta_cost, {"cost": "moment", "k": 0.0}, r"beta_cost\[cost=moment,k=0.0\]: x\^k needs a positive k .*"),
         (binomial_cost, {"trials": 0}, r"binomial_cost\[trials=0\]: trials must be at least 1"),
         (geometric_cost, {"cost": "log"}, r"geometric_cost\[cost=log\]: cost is square or exp"),
