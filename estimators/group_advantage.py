@@ -48,14 +48,18 @@ def group_advantage(samples: int = 4, scale: str = "none", eps: float = 1e-4) ->
             f"group_advantage[eps={eps}]: it keeps a group of equal f from dividing by zero; eps must be positive"
         )
 
-    def divisor(fx: Tensor) -> Tensor | float:
+    def divisor(fx: Tensor, off: Tensor) -> Tensor | float:
         if scale == "none":
             return 1.0
-        return (fx.std(0) if scale == "std" else fx.mean(0).abs()) + eps
+        return (off.std(0) if scale == "std" else fx.mean(0).abs()) + eps
 
     def combine(q: Family, x: Tensor, fx: Tensor) -> Tensor:
-        """g = 1/K sum_k A_k grad log q(x_k), A_k = (f_k - fbar) / (std f + eps), or without the divisor."""
-        return q.score(x, (fx - fx.mean(0)) / divisor(fx) / samples)
+        """g = 1/K sum_k A_k grad log q(x_k), A_k = (f_k - fbar) / (std f + eps), or without the divisor.
+
+        f_k less f_1 in both terms, so that a group of equal f has no advantage, not even that of rounding over eps.
+        """
+        off = fx - fx[0]
+        return q.score(x, (off - off.mean(0)) / divisor(fx, off) / samples)
 
     return Estimator(
         "group_advantage",
@@ -63,6 +67,7 @@ def group_advantage(samples: int = 4, scale: str = "none", eps: float = 1e-4) ->
         draw,
         combine,
         claims=dict.fromkeys(BIASED, shrunk(samples)) if scale == "none" else BIASED,
+        kernel="estimators.kernels.score_function:group_advantage",
         settings={"samples": samples, "scale": scale, "eps": eps},
         source="arXiv:2402.03300",
     )

@@ -33,6 +33,7 @@ def reinforce_plus(samples: int = 1) -> Estimator:
         [Ask.SAMPLE] * samples + [Ask.VALUE] * samples,
         draw,
         combine,
+        kernel="estimators.kernels.score_function:reinforce_plus",
         settings={"samples": samples},
         source="arXiv:1810.04777",
     )
