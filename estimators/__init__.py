@@ -62,11 +62,18 @@ ESTIMATORS = Registry.grouped(
         "relaxed and straight-through": {
             "gumbel_softmax": "estimators.gumbel_softmax:gumbel_softmax",
             "gumbel_straight_through": "estimators.gumbel_softmax:gumbel_straight_through",
+            "gumbel_entmax": "estimators.gumbel_entmax:gumbel_entmax",
+            "hard_concrete": "estimators.hard_concrete:hard_concrete",
+            "generalised_gumbel_softmax": "estimators.generalised_gumbel_softmax:generalised_gumbel_softmax",
             "gumbel_rao": "estimators.gumbel_rao:gumbel_rao",
             "straight_through": "estimators.straight_through:straight_through",
             "decoupled_straight_through": "estimators.straight_through:decoupled_straight_through",
             "gapped_straight_through": "estimators.gapped_straight_through:gapped_straight_through",
+            "simple": "estimators.straight_through:simple",
             "reinmax": "estimators.reinmax:reinmax",
+            "imle": "estimators.perturb_and_map:imle",
+            "blackbox_differentiation": "estimators.perturb_and_map:blackbox_differentiation",
+            "perturbed_optimizer": "estimators.perturbed_optimizer:perturbed_optimizer",
         },
         "pathwise": {
             "pathwise": "estimators.pathwise:pathwise",
@@ -86,6 +93,7 @@ ESTIMATORS = Registry.grouped(
             "measure_valued_poisson": "estimators.measure_valued:measure_valued_poisson",
         },
         "finite differences": {
+            "finite_difference": "estimators.finite_difference:finite_difference",
             "spsa": "estimators.spsa:spsa",
         },
         "stochastic programs": {

@@ -51,7 +51,7 @@ def true_gradient(problem: Problem) -> Truth | None:
     problem, settings and point. None where there is none of them.
     """
     with _one_thread():
-        problem = _in_double(problem)
+        problem = in_double(problem)
         if problem.exact is not None:
             return _own(problem)
         if terms(problem) is not None:
@@ -71,7 +71,7 @@ def _own(problem: Problem) -> Truth:
     return found
 
 
-def _in_double(problem: Problem) -> Problem:
+def in_double(problem: Problem) -> Problem:
     """The same problem in float64 on the CPU, whatever it was written in."""
     cast: dict[str, Any] = {
         name: None if (t := getattr(problem, name)) is None else t.detach().double().cpu()
