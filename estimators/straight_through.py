@@ -68,6 +68,25 @@ def straight_through() -> Estimator:
     )
 
 
+def simple() -> Estimator:
+    """SIMPLE, straight-through for subsets: the derivative of the exact marginals in place of the sample's.
+
+    Assumes f differentiable at the points of its support. The subset is drawn exactly, and d mu / d theta is the covariance of its
+    sites given that k of them are chosen; for k = 1 that is the softmax's, and this straight_through. Biased for Expectation and
+    Elbo, unless f is linear. One evaluation and gradient of f. Ahmed, Zeng, Niepert & Van den Broeck 2023, arXiv:2210.01941.
+    """
+    claim = Claim("biased", unless=linear, because="f is linear")
+    return Estimator(
+        "simple",
+        [Ask.SAMPLE | Ask.GRADIENT],
+        draw,
+        combine,
+        ["subset"],
+        {"Expectation": claim, "Elbo": claim},
+        source="arXiv:2210.01941",
+    )
+
+
 def decoupled_straight_through(forward: float = 1.0, backward: float = 1.0) -> Estimator:
     """Decoupled straight-through: drawn at one temperature, passed back through the softmax of another.
 

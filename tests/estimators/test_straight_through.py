@@ -12,10 +12,11 @@ import torch
 from bench.evaluate import Count, ask, gradients, prepare
 from estimators.base import claim_of, mismatch, target_of
 from estimators.noise import MEASURE
-from estimators.straight_through import decoupled_straight_through, straight_through
+from estimators.straight_through import decoupled_straight_through, simple, straight_through
 from problems.base import Problem
 from problems.families.bernoulli import Bernoulli
 from problems.families.categorical import Categorical
+from problems.families.subset import Subset
 from problems.objectives import Elbo, Expectation
 from problems.truth import log_probability, true_gradient
 
@@ -124,6 +125,58 @@ def test_it_is_exact_where_f_is_quadratic_and_every_site_fair(family: Any, objec
         gap = float((mean_of_straight_through(there).reshape(-1) - truth.gradient).norm())
         assert (gap < 1e-13) == (claim == "unbiased")
     assert claim_of(straight_through(), replace(problem, degree=3)) == "biased"
+
+
+def subset(k: int, objective: Any = None) -> Problem:
+    """A cubic of five sites, of which k are chosen."""
+    weights = torch.linspace(-1, 1.5, 5, dtype=torch.float64)
+    theta = torch.tensor([0.4, -0.8, 1.0, 0.1, -0.2], dtype=torch.float64)
+
+    def f(x: torch.Tensor) -> torch.Tensor:
+        return (x @ weights.to(x) - 0.4) ** 3 + x[..., 0] * x[..., 2]
+
+    return Problem("subset", Subset(k), theta, f, objective or Expectation(), smooth=2, relaxed=True)
+
+
+@pytest.mark.parametrize("objective", [Expectation(), Elbo()], ids=lambda o: o.name)
+def test_the_mean_of_simple(objective: Any, agreement: Callable[..., Any]) -> None:
+    """d mu/dtheta of the marginals, by enumeration and autograd, times the mean slope at the subsets."""
+    problem = subset(2, objective)
+    theta = problem.theta.clone().requires_grad_()
+    x = problem.bind(problem.theta).support()
+    chance = (x @ theta).softmax(0)
+    leaf = x.clone().requires_grad_()
+    fx = problem.f(leaf) - (problem.bind(problem.theta).log_prob(leaf) if objective.ratio else 0)
+    (slope,) = torch.autograd.grad(fx.sum(), leaf)
+    expected = chance.detach() @ slope
+    mean = torch.autograd.grad((chance @ x) @ expected, theta)[0]
+    found = agreement(simple(), replace(problem, exact=lambda _: mean))
+    assert found.z < found.allowed
+    assert (found.f, found.df) == (1, 1)
+    assert claim_of(simple(), problem) == "biased"
+    against_truth = agreement(simple(), problem)
+    assert against_truth.z > against_truth.allowed
+
+
+def test_simple_is_exact_where_f_is_linear(agreement: Callable[..., Any]) -> None:
+    weights = torch.linspace(-1, 2, 5, dtype=torch.float64)
+    problem = replace(subset(2, Elbo()), f=lambda x: x @ weights.to(x), degree=1)
+    found = agreement(simple(), problem)
+    assert claim_of(simple(), problem) == "unbiased"
+    assert torch.allclose(found.mean, found.truth, rtol=1e-12)
+    assert found.total_variance < 1e-25
+
+
+def test_simple_for_one_site_is_straight_through() -> None:
+    """A subset of one is a category: the same gradient at every point."""
+    of_one = subset(1)
+    category = replace(
+        of_one, family=Categorical, theta=of_one.theta[None], f=lambda x: of_one.f(x[..., 0, :]), name="category"
+    )
+    x = torch.eye(5, dtype=torch.float64)
+    first = gradients(prepare(replace(simple(), draw=lambda: x[None]), of_one), range(5))
+    second = gradients(prepare(replace(straight_through(), draw=lambda: x[None, :, None]), category), range(5))
+    assert torch.allclose(first, second, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("name", [*NAMES, "amortised bits elbo", "amortised categories"])
