@@ -31,7 +31,14 @@ def ar(samples: int = 1) -> Estimator:
         return (fx[..., None] * (1 - 2 * noise)).mean(0)
 
     return Estimator(
-        "ar", samples, draw, combine, ["bernoulli"], settings={"samples": samples}, source="arXiv:1807.11143"
+        "ar",
+        samples,
+        draw,
+        combine,
+        ["bernoulli"],
+        kernel="estimators.kernels.antithetic:ar",
+        settings={"samples": samples},
+        source="arXiv:1807.11143",
     )
 
 

@@ -54,6 +54,7 @@ def bitflip() -> Estimator:
         combine,
         ["bernoulli"],
         noise=[Noise("uniform"), Noise("uniform", (), (1,))],
+        kernel="estimators.kernels.bitflip:bitflip",
         source="arXiv:2208.06124",
     )
 
@@ -85,6 +86,7 @@ def ugc(clip: float = 0.5) -> Estimator:
         combine,
         ["bernoulli"],
         noise=[Noise("uniform"), Noise("uniform", (), (1,))],
+        kernel="estimators.kernels.bitflip:ugc",
         settings={"clip": clip},
         source="arXiv:2208.06124",
     )

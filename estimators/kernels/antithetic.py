@@ -1,6 +1,6 @@
 """Antithetic samples in lanes. arm, disarm, antithetic_normal: the second half of a pair has the same noise, reflected.
 
-arms: the noise of all samples of a coordinate is one draw of a Dirichlet.
+ar: what arm merges. arms: the noise of all samples of a coordinate is one draw of a Dirichlet.
 """
 
 from __future__ import annotations
@@ -36,26 +36,37 @@ def pair(at: Lanes) -> Function:
     return pair
 
 
+def difference(at: Lanes, samples: int, scale: float) -> Function:
+    """`difference(x, r, k, c)`: pair k in x[0], x[1], both credited; r[0] = scale (f(b) - f(b~)); r[1], r[2] are used."""
+    L, R, f, credit = at.L, at.be.real, at.f, at.credit
+    draw, share, times = pair(at), R(1 / samples), R(scale)
+
+    @at.be.jit
+    def difference(x, r, k, c):  # type: ignore[no-untyped-def]
+        r[2, :] = share
+        draw(x[0], x[1], k, c)
+        f(r[0], x[0], c)
+        f(r[1], x[1], c)
+        credit(x[0], r[2], c)
+        credit(x[1], r[2], c)
+        for l in range(L):
+            r[0, l] = times * (r[0, l] - r[1, l])
+
+    return difference
+
+
 def disarm(samples: int) -> Form:
     """g_d = mean over pairs of 1/2 (f(b) - f(b~)) (-1)^{b~_d} 1[b_d != b~_d] sigmoid(|theta_d|)."""
     m = samples // 2
 
     def build(at: Lanes) -> Function:
-        D, L, S, R, f, credit = at.D, at.L, at.S, at.be.real, at.f, at.credit
-        draw, half_m, share, ZERO = pair(at), R(0.5 / m), R(1 / samples), R(0)
+        D, L, S, ZERO, differ = at.D, at.L, at.S, at.be.real(0), difference(at, samples, 0.5 / m)
 
         @at.be.jit
         def estimate(g, x, e, r, c):  # type: ignore[no-untyped-def]
             g[:] = ZERO
-            r[2, :] = share
             for k in range(m):
-                draw(x[0], x[1], k, c)
-                f(r[0], x[0], c)
-                f(r[1], x[1], c)
-                credit(x[0], r[2], c)
-                credit(x[1], r[2], c)
-                for l in range(L):
-                    r[0, l] = half_m * (r[0, l] - r[1, l])
+                differ(x, r, k, c)
                 for d in range(D):
                     for l in range(L):
                         g[d, l] += r[0, l] * (x[0, d, l] - x[1, d, l]) * c.par[SURE, d, S * l]
@@ -70,21 +81,14 @@ def arm(samples: int) -> Form:
     m = samples // 2
 
     def build(at: Lanes) -> Function:
-        D, L, R, f, words, credit = at.D, at.L, at.be.real, at.f, at.words, at.credit
-        draw, u, one_m, share, ZERO, HALF = pair(at), uniform(at.be), R(1 / m), R(1 / samples), R(0), R(0.5)
+        D, L, R, words, u, differ = at.D, at.L, at.be.real, at.words, uniform(at.be), difference(at, samples, 1 / m)
+        ZERO, HALF = R(0), R(0.5)
 
         @at.be.jit
         def estimate(g, x, e, r, c):  # type: ignore[no-untyped-def]
             g[:] = ZERO
-            r[2, :] = share
             for k in range(m):
-                draw(x[0], x[1], k, c)
-                f(r[0], x[0], c)
-                f(r[1], x[1], c)
-                credit(x[0], r[2], c)
-                credit(x[1], r[2], c)
-                for l in range(L):
-                    r[0, l] = (r[0, l] - r[1, l]) * one_m
+                differ(x, r, k, c)
                 for d in range(D):
                     words(c.buf, d, k, c)
                     for l in range(L):
@@ -93,6 +97,31 @@ def arm(samples: int) -> Form:
         return estimate
 
     return Form(2, 3, build, families=("bernoulli",))
+
+
+def ar(samples: int) -> Form:
+    """g_d = mean over samples of f(b) (1 - 2 u_d)."""
+
+    def build(at: Lanes) -> Function:
+        D, L, R, sample, f, words, credit = at.D, at.L, at.be.real, at.q.sample, at.f, at.words, at.credit
+        u, one_K, ZERO, ONE, TWO = uniform(at.be), R(1 / samples), R(0), R(1), R(2)
+
+        @at.be.jit
+        def estimate(g, x, e, r, c):  # type: ignore[no-untyped-def]
+            g[:] = ZERO
+            r[1, :] = one_K
+            for k in range(samples):
+                sample(x[0], e[0], k, c)
+                f(r[0], x[0], c)
+                credit(x[0], r[1], c)
+                for d in range(D):
+                    words(c.buf, d, k, c)
+                    for l in range(L):
+                        g[d, l] += one_K * r[0, l] * (ONE - TWO * u(c.buf[l]))
+
+        return estimate
+
+    return Form(1, 2, build, families=("bernoulli",))
 
 
 def arms(samples: int, copula: str) -> Form:
