@@ -86,6 +86,7 @@ ESTIMATORS = Registry.grouped(
             "randomised_quasi_monte_carlo": "estimators.randomised_quasi_monte_carlo:randomised_quasi_monte_carlo",
             "antithetic": "estimators.antithetic:antithetic",
             "quadrature_expectation": "estimators.quadrature_expectation:quadrature_expectation",
+            "pathwise_analytic_entropy": "estimators.pathwise_analytic_entropy:pathwise_analytic_entropy",
         },
         "measure-valued": {
             "measure_valued_normal": "estimators.measure_valued:measure_valued_normal",
