@@ -73,6 +73,7 @@ def indecater(samples: int = 1, fresh: str = "site") -> Estimator:
         FAMILIES,
         noise=noise,
         value=value,
+        kernel="estimators.kernels.summed:indecater",
         settings={"samples": samples, "fresh": fresh},
         source="arXiv:2311.12569",
     )

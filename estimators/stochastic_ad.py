@@ -178,6 +178,7 @@ def stochastic_ad(keep: str = "one", side: str = "right") -> Estimator:
         [*FAMILIES, *COUNTS, *([] if keep == "smoothed" else LAYERS)],
         claims,
         noise=noise,
+        kernel="estimators.kernels.summed:stochastic_ad",
         settings={"keep": keep, "side": side},
         source="arXiv:2210.08572",
     )
