@@ -228,7 +228,7 @@ def _entry_lines(kind: str, entries: Sequence[Entry]) -> Iterator[str]:
             yield f" {group}"
         for entry in members:
             settings = ", ".join(f"{name}={value}" for name, value in entry.settings().items())
-            yield f"  {entry.name:<24} {entry.summary()}"
+            yield f"  {entry.name:<24} {entry.summary()}{f' (needs {entry.lacks})' if entry.lacks else ''}"
             if settings:
                 yield f"  {'':<24} [{settings}]"
 

@@ -57,7 +57,13 @@ def _problem(problem: Any, members: Catalogue) -> dict[str, Any]:
             else {"truth": found.tier, "gradient_norm": _finite(float(found.gradient.norm()))}
             for point, found in truth.items()
         },
-        **_pairs({name: (entry.build(entry.settings()), problem) for name, entry in members.estimators.items()}),
+        **_pairs(
+            {
+                name: (entry.build(entry.settings()), problem)
+                for name, entry in members.estimators.items()
+                if not entry.lacks
+            }
+        ),
     }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -26,7 +26,7 @@ class Entry:
     """One name of the catalogue.
 
     origin: `built in`, the path of a plug-in file, or an entry point as `package.module:factory`.
-    group: the one it is listed in, of those that are built in.
+    group: the one it is listed in, of those that are built in. lacks: the library that it needs and that is not installed.
     start: where its source begins, a module's name or a file. home: the folder that the file's own imports are looked up in.
     """
 
@@ -38,6 +38,7 @@ class Entry:
     load: Callable[[], Callable[..., Any]]
     describe: Callable[[], tuple[str, dict[str, Value]]]
     group: str = ""
+    lacks: str = ""
 
     def summary(self) -> str:
         """First line of the factory's docstring."""
@@ -75,6 +76,7 @@ class Catalogue:
 def catalogue(plugins: Sequence[str] = ()) -> Catalogue:
     """The registries, then installed entry points, then plug-in files in the order given. Raises Refusal."""
     from estimators import ESTIMATORS
+    from estimators.peers import PEERS, library
     from problems import PROBLEMS
 
     found = Catalogue({}, {})
@@ -82,12 +84,22 @@ def catalogue(plugins: Sequence[str] = ()) -> Catalogue:
         for name in registry:
             module, _ = registry.place(name)
             _add(found, _registered(name, kind, "built in", module, None, registry))
+        for name in PEERS if kind == "estimator" else ():
+            lacks = "" if _is_installed(library(name)) else library(name)
+            peer = _registered(name, kind, "built in", PEERS.place(name)[0], None, PEERS)
+            _add(found, replace(peer, lacks=lacks))
         for name, place in _entry_points(kind):
             _add(found, _installed(name, kind, place))
     for path in plugins:
         for entry in _of_file(path):
             _add(found, entry)
     return found
+
+
+def _is_installed(module: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(module) is not None
 
 
 def _add(found: Catalogue, entry: Entry) -> None:

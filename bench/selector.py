@@ -23,6 +23,10 @@ MOST_CHOICES = 10_000
 class Described(Protocol):
     """What a selector must know of a member."""
 
+    @property
+    def lacks(self) -> str:
+        """The library that it needs and that is not installed; empty where there is none."""
+
     def settings(self) -> Mapping[str, Value]:
         """Names of its settings, with their defaults."""
 
@@ -118,8 +122,10 @@ def _choices(selector: Selector, members: Mapping[str, Described], kind: str) ->
     if selector.exact:
         if selector.pattern not in members:
             raise Refusal(f"there is no {kind} {selector.pattern!r}{nearest(selector.pattern, members)}")
+        if lacks := members[selector.pattern].lacks:
+            raise Refusal(f"{selector.pattern} needs {lacks}, which is not installed: pip install '.[peers]'")
         return _grid(selector, selector.pattern, members[selector.pattern].settings(), kind)
-    names = [name for name in members if fnmatchcase(name, selector.pattern)]
+    names = [name for name in members if fnmatchcase(name, selector.pattern) and not members[name].lacks]
     if not names:
         raise Refusal(f"no {kind} matches {selector.pattern!r}{nearest(selector.pattern.strip('*?'), members)}")
     able = [name for name in names if set(selector.grid) <= set(members[name].settings())]

@@ -13,6 +13,8 @@ from bench.selector import Choice, choose, parse, read
 
 
 class Member:
+    lacks = ""
+
     def __init__(self, **settings):
         self._settings = settings
 
