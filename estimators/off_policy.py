@@ -85,6 +85,7 @@ def off_policy(
         ["bernoulli", "categorical", "normal"],
         CONSISTENT if self_normalised else UNBIASED,
         value=value,
+        kernel="estimators.kernels.off_policy:off_policy",
         settings=settings,
         source="arXiv:1603.01140",
     )

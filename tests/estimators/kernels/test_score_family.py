@@ -39,6 +39,14 @@ CASES: list[Case] = [
     (("group_advantage", {"samples": 3}), MIXTURE, "init"),
     (("group_advantage", {"samples": 3, "scale": "std"}), ROWS, "init"),
     (("group_advantage", {"scale": "mean"}), ROWS, "init"),
+    (("off_policy", {}), TOY, "converged"),
+    (("off_policy", {"samples": 1, "temperature": 3.0}), SITES, "mid"),
+    (("off_policy", {"samples": 3, "baseline": "leave_one_out"}), SITES, "converged"),
+    (("off_policy", {"samples": 3, "self_normalised": True}), QUADRATIC, "mid"),
+    (("off_policy", {"samples": 3, "baseline": "leave_one_out", "self_normalised": True}), NORMALS, "init"),
+    (("off_policy", {"baseline": "leave_one_out"}), ROWS, "init"),
+    (("off_policy", {"self_normalised": True}), MIXTURE, "init"),
+    (("off_policy", {"temperature": 2.0}), ("linear_gaussian", {"dim": 3}), "mid"),
     (("optimal_baseline", {"samples": 2, "steps": 3, "batch": 50, "shared": True}), SITES, "mid"),
     (("optimal_baseline", {"steps": 3, "shared": True}), MIXTURE, "init"),
 ]
@@ -56,6 +64,8 @@ SMALL: list[Case] = [
     (("reinforce_plus", {"samples": 2}), ("bernoulli_toy", {"dim": 3}), "mid"),
     (("group_advantage", {"scale": "std"}), ("bernoulli_toy", {"dim": 3}), "mid"),
     (("group_advantage", {"samples": 3, "scale": "mean"}), ("bernoulli_toy", {"dim": 3}), "mid"),
+    (("off_policy", {"baseline": "leave_one_out"}), ("quadratic", {"family": "categorical", "dim": 2}), "mid"),
+    (("off_policy", {"self_normalised": True}), NORMALS, "narrow"),
 ]
 
 
@@ -68,7 +78,7 @@ def test_compiled_without_contraction_is_plain_python_to_the_bit(case: Any) -> N
     assert np.array_equal(by_plain_python(exact, block=3), exact.gradients(range(3 * L, 4 * L)))
 
 
-@pytest.mark.parametrize("case", SMALL[:2], ids=lambda case: label(case[0]))
+@pytest.mark.parametrize("case", [*SMALL[:2], *SMALL[3:]], ids=lambda case: label(case[0]))
 def test_in_single_precision_it_is_the_torch_form_but_for_draws_at_a_threshold(pair: Any, case: Any) -> None:
     trial, kernel = pair(*case, dtype="float32")
     wanted = gradients(trial, range(4096), learn(trial)[0]).numpy()
@@ -76,7 +86,9 @@ def test_in_single_precision_it_is_the_torch_form_but_for_draws_at_a_threshold(p
     assert far.sum() <= 4
 
 
-@pytest.mark.parametrize("estimator", [("reinforce_plus", {}), ("group_advantage", {"scale": "std"})], ids=label)
+@pytest.mark.parametrize(
+    "estimator", [("reinforce_plus", {}), ("group_advantage", {"scale": "std"}), ("off_policy", {})], ids=label
+)
 def test_a_bound_without_data(estimator: Any) -> None:
     problem = replace(PROBLEMS["quadratic"](dim=3).at("mid"), objective=Elbo(), exact=None)
     trial = prepare(ESTIMATORS[estimator[0]](**estimator[1]), problem, 7, "mid")
