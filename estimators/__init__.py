@@ -71,6 +71,7 @@ ESTIMATORS = Registry.grouped(
             "gapped_straight_through": "estimators.gapped_straight_through:gapped_straight_through",
             "simple": "estimators.straight_through:simple",
             "reinmax": "estimators.reinmax:reinmax",
+            "psa": "estimators.psa:psa",
             "imle": "estimators.perturb_and_map:imle",
             "blackbox_differentiation": "estimators.perturb_and_map:blackbox_differentiation",
             "perturbed_optimizer": "estimators.perturbed_optimizer:perturbed_optimizer",
@@ -96,6 +97,7 @@ ESTIMATORS = Registry.grouped(
         "finite differences": {
             "finite_difference": "estimators.finite_difference:finite_difference",
             "spsa": "estimators.spsa:spsa",
+            "evolution_strategies": "estimators.evolution_strategies:evolution_strategies",
         },
         "stochastic programs": {
             "stochastic_ad": "estimators.stochastic_ad:stochastic_ad",
@@ -116,6 +118,8 @@ ESTIMATORS = Registry.grouped(
             "piwae": "estimators.combined_bounds:piwae",
             "ciwae": "estimators.combined_bounds:ciwae",
             "jvi": "estimators.combined_bounds:jvi",
+            "sumo": "estimators.log_evidence:sumo",
+            "mlmc_log_evidence": "estimators.log_evidence:mlmc_log_evidence",
         },
     }
 )
