@@ -117,6 +117,7 @@ def arsm(plus: bool = False, unique: bool = False) -> Estimator:
         ["categorical"],
         noise=lambda size: size.family.noise(size),
         value=value if unique else None,
+        kernel=None if plus or unique else "estimators.kernels.arsm:arsm",
         settings={"plus": plus, "unique": unique},
         source="arXiv:1905.01413",
     )
@@ -181,6 +182,7 @@ def ars(plus: bool = False, unique: bool = False) -> Estimator:
         ["categorical"],
         noise=reference_noise,
         value=value if unique else None,
+        kernel=None if plus or unique else "estimators.kernels.arsm:ars",
         settings={"plus": plus, "unique": unique},
         source="arXiv:1905.01413",
     )

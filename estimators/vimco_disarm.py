@@ -69,6 +69,7 @@ def vimco_disarm(weights: str = "paired") -> Estimator:
         {"ImportanceWeighted": "unbiased"},
         noise=lambda size: [Noise("uniform", (size.samples,))],
         value=value,
+        kernel="estimators.kernels.vimco_disarm:vimco_disarm",
         settings={"weights": weights},
         source="arXiv:2006.10680",
     )

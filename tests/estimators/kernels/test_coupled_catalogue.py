@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from bench.evaluate import gradients, prepare
+from bench.kernels import lazy_kernel_for
 from estimators import ESTIMATORS
 from estimators.kernels import cpu
 from problems import PROBLEMS
+from problems.base import Problem
+from problems.objectives import ImportanceWeighted
 from tests.estimators.kernels.test_parity import by_plain_python, in_plain_python, label
 
 Named = tuple[str, dict[str, Any]]
@@ -18,6 +22,8 @@ Case = tuple[Named, Named, str]
 
 TOY: Named = ("bernoulli_toy", {})
 QUADRATIC: Named = ("quadratic", {"dim": 5})
+SITES: Named = ("quadratic", {"family": "categorical", "dim": 3, "categories": 4})
+BOUND: Named = ("tiny_sbn", {"hidden": 3, "data": 2, "samples": 3})
 CASES: list[Case] = [
     (("ar", {}), TOY, "converged"),
     (("ar", {"samples": 3}), QUADRATIC, "mid"),
@@ -25,17 +31,27 @@ CASES: list[Case] = [
     (("bitflip", {}), ("bernoulli_toy", {"dim": 1}), "mid"),
     (("ugc", {}), QUADRATIC, "converged"),
     (("ugc", {"clip": 1.5}), QUADRATIC, "mid"),
+    (("ars", {}), SITES, "mid"),
+    (("arsm", {}), SITES, "converged"),
+    (("arsm", {}), ("quadratic", {"family": "categorical", "dim": 2, "categories": 2}), "mid"),
 ]
-ROWS = ("sbn", {"hidden": 4, "data": 6, "batch": 3})
+ROWS: Named = ("sbn", {"hidden": 4, "data": 6, "batch": 3})
+MIXTURE: Named = ("mixture", {"data": 5})
 DATA: list[Case] = [  # a bound, an encoder and a model; the rows of ROWS are drawn for each replicate
     (("ar", {"samples": 2}), ROWS, "init"),
     (("bitflip", {}), ROWS, "init"),
     (("ugc", {"clip": 1.9}), ROWS, "init"),
+    (("ars", {}), MIXTURE, "init"),
+    (("arsm", {}), MIXTURE, "init"),
+    (("vimco_disarm", {}), BOUND, "init"),
+    (("vimco_disarm", {"weights": "apart"}), BOUND, "init"),
 ]
 SMALL: list[Case] = [
     (("ar", {}), ("bernoulli_toy", {"dim": 3}), "mid"),
     (("bitflip", {}), ("bernoulli_toy", {"dim": 3}), "mid"),
     (("ugc", {}), ("bernoulli_toy", {"dim": 3}), "mid"),
+    (("ars", {}), ("quadratic", {"family": "categorical", "dim": 2}), "mid"),
+    (("arsm", {}), ("quadratic", {"family": "categorical", "dim": 2}), "mid"),
 ]
 
 
@@ -68,6 +84,38 @@ def test_compiled_without_contraction_is_plain_python_to_the_bit(case: Any) -> N
 @pytest.mark.parametrize("case", SMALL, ids=lambda case: label(case[0]))
 def test_in_single_precision_it_is_the_torch_form_but_for_draws_at_a_threshold(pair: Any, case: Any) -> None:
     trial, kernel = pair(*case, dtype="float32")
+    wanted = gradients(trial, range(4096)).numpy()
+    far = np.abs(kernel.gradients(range(4096)) - wanted).max(1) > 1e-3 * np.abs(wanted).max()
+    assert far.sum() <= 4
+
+
+@pytest.mark.parametrize("samples", [1, 2, 4])
+@pytest.mark.parametrize("weights", ["paired", "apart"])
+def test_bounds_of_bits(samples: int, weights: str) -> None:
+    problem = bounded(samples)
+    trial = prepare(ESTIMATORS["vimco_disarm"](weights=weights), problem, 7)
+    kernel = lazy_kernel_for(trial)
+    assert kernel is not None
+    wanted = gradients(trial, range(50)).numpy()
+    np.testing.assert_allclose(in_plain_python(kernel, range(50)), wanted, rtol=0, atol=1e-12 * np.abs(wanted).max())
+
+
+def bounded(samples: int) -> Problem:
+    """The bound of so many samples of three bits."""
+    return replace(PROBLEMS["quadratic"](dim=3).at("mid"), objective=ImportanceWeighted(samples), exact=None)
+
+
+def test_a_bound_of_bits_compiled() -> None:
+    trial = prepare(ESTIMATORS["vimco_disarm"](), bounded(2), 7)
+    exact = cpu.kernel(trial.estimator, trial.problem, None, trial.key, 0, contract=False)
+    L = exact.pair.lanes_of_cpu
+    assert np.array_equal(by_plain_python(exact, block=3), exact.gradients(range(3 * L, 4 * L)))
+
+
+def test_a_bound_of_bits_in_single_precision() -> None:
+    trial = prepare(ESTIMATORS["vimco_disarm"](), bounded(2), 7, dtype="float32")
+    kernel = lazy_kernel_for(trial)
+    assert kernel is not None
     wanted = gradients(trial, range(4096)).numpy()
     far = np.abs(kernel.gradients(range(4096)) - wanted).max(1) > 1e-3 * np.abs(wanted).max()
     assert far.sum() <= 4
