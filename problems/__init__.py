@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from problems.families.normal import Normal
     from problems.families.poisson import Poisson
     from problems.families.subset import Subset
+    from problems.families.von_mises import VonMises
     from problems.objectives import (
         Elbo,
         Expectation,
@@ -43,6 +44,7 @@ PROBLEMS = Registry(
         "gamma_cost": "problems.gamma_cost:gamma_cost",
         "beta_cost": "problems.beta_cost:beta_cost",
         "dirichlet_cost": "problems.dirichlet_cost:dirichlet_cost",
+        "von_mises_cost": "problems.von_mises_cost:von_mises_cost",
         "poisson_cost": "problems.poisson_cost:poisson_cost",
         "geometric_cost": "problems.geometric_cost:geometric_cost",
         "binomial_cost": "problems.binomial_cost:binomial_cost",
@@ -69,6 +71,7 @@ _HOMES = {
     "problems.families.normal": ["Normal"],
     "problems.families.poisson": ["Poisson"],
     "problems.families.subset": ["Subset"],
+    "problems.families.von_mises": ["VonMises"],
     "problems.objectives": [
         "Elbo",
         "Expectation",
@@ -109,6 +112,7 @@ __all__ = [
     "Subset",
     "Thermodynamic",
     "Truth",
+    "VonMises",
     "true_gradient",
 ]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.integrate
 import scipy.special
 import scipy.stats
 import torch
@@ -26,6 +27,7 @@ from problems.families.geometric import Geometric
 from problems.families.normal import Normal
 from problems.families.poisson import Poisson
 from problems.families.subset import Subset
+from problems.families.von_mises import VonMises
 
 K, R, B = 3, 5, 2
 
@@ -48,6 +50,17 @@ class ListedSubsets(distributions.Distribution):
     def log_prob(self, x: Tensor) -> Tensor:
         which = (x[..., None, :] == self.every).all(-1)
         return torch.where(which, self.log_q, 0).sum(-1)
+
+
+class Angles(distributions.Distribution):
+    """von Mises variables in double precision, which torch's are not."""
+
+    def __init__(self, mu: Tensor, kappa: Tensor) -> None:
+        self.mu, self.kappa = mu, kappa
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        log_I = torch.special.i0e(self.kappa).log() + self.kappa
+        return (self.kappa * (x - self.mu).cos() - log_I - np.log(2 * np.pi)).sum(-1)
 
 
 @dataclass(frozen=True)
@@ -99,6 +112,12 @@ CASES = {
         Dirichlet,
         double([[0.4, -0.4, 2.0], [-0.5, 0.3, 0.0]], [[1.0, 0.0, -0.5], [0.2, -0.6, 0.6]]),
         lambda t: distributions.Independent(distributions.Dirichlet(t.exp()), 1),
+    ),
+    "von_mises": Case(
+        VonMises,
+        double([[0.4, -0.8, 3.0], [-0.5, 0.3, 2.0]], [[1.0, 0.0, -2.5], [0.2, -1.0, 0.6]]),
+        lambda t: Angles(t[..., 0, :], t[..., 1, :].exp()),
+        site=lambda mu, k: scipy.stats.vonmises(np.exp(k), loc=mu),
     ),
     "poisson": Case(
         Poisson,
@@ -168,7 +187,13 @@ def test_local_is_the_score_of_each_site(case: Case) -> None:
     assert torch.equal(q.params(x), case.theta)
 
 
-@pytest.mark.parametrize("case", SITES)
+def test_angles_have_no_mean() -> None:
+    q, _ = drawn(CASES["von_mises"])
+    with pytest.raises(NotImplementedError, match=r"^von_mises variables offer no mean$"):
+        _ = q.mean
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in CASES.items() if name != "von_mises"])
 def test_mean_and_its_derivative(case: Case) -> None:
     q = case.family(case.theta)
     theta = case.theta.clone().requires_grad_()
@@ -199,7 +224,8 @@ def test_single_precision_stays_single(case: Case) -> None:
     q, x = drawn(case)
     single = case.family(case.theta.float())
     y = single.sample(noise_of(case.noise, tuple(x.shape)).float())
-    for found in (y, single.log_prob(y), single.local(y), single.mean, single.mean_pull(single.mean)):
+    means = (single.mean, single.mean_pull(single.mean)) if case.family is not VonMises else ()
+    for found in (y, single.log_prob(y), single.local(y), *means):
         assert found.dtype == torch.float32
     torch.testing.assert_close(single.log_prob(x.float()), q.log_prob(x).float(), rtol=1e-4, atol=1e-4)
 
@@ -319,6 +345,24 @@ def test_path_of_a_dirichlet_is_the_mean_of_how_its_gamma_variables_move() -> No
     torch.testing.assert_close(found, wanted, rtol=2e-3, atol=0)
 
 
+@pytest.mark.parametrize("kappa", [1e-3, 0.5, 3.0, 12.0, 300.0])
+def test_angles_invert_their_distribution_function(kappa: float) -> None:
+    """F by scipy's adaptive quadrature, to 1e-13; the path against central differences of the sampler, and on to the ends."""
+    u = torch.cat([double(2.0**-33, 1e-6, 0.5, 1 - 1e-6), noise_of("uniform", (20,), 8)])[:, None]
+    theta = double([0.0], [np.log(kappa)])
+    x = VonMises(theta).sample(u)
+    for x_, u_ in zip(x[:, 0].tolist(), u[:, 0].tolist(), strict=True):
+        F = scipy.integrate.quad(lambda t: np.exp(kappa * (np.cos(t) - 1)), 0, x_, epsabs=0, epsrel=1e-13)[0]
+        assert F / (2 * np.pi * scipy.special.ive(0, kappa)) + 0.5 == pytest.approx(u_, abs=1e-14)
+    h, middle = double([0.0], [1e-4]), (u > 1e-4) & (u < 1 - 1e-4)
+    wanted = (VonMises(theta + h).sample(u) - VonMises(theta - h).sample(u)) / 2e-4
+    found = VonMises(theta).path(x[None, :, :], torch.ones(1, *x.shape).double())
+    torch.testing.assert_close(found[:, 1][middle], wanted[middle], rtol=1e-6, atol=1e-8)
+    assert (found[:, 0] == 1).all()
+    ends = VonMises(theta).path(double([-np.pi], [np.pi])[None], torch.ones(1, 2, 1).double())[:, 1]
+    assert bool((ends.abs() < 1e-3).all()) or kappa > 10
+
+
 def samples(case: Case, theta: Tensor, n: int = 20000) -> Tensor:
     return case.family(theta).sample(noise_of(case.noise, (1, n, *case.family.event(theta)), 7))[0]
 
@@ -339,6 +383,8 @@ def p_values(case: Case, x: Tensor, theta: Tensor) -> list[float]:
         ]
         share = x[:, 0, 0] / (x[:, 0, 0] + x[:, 0, 1])
         return [*marginals, scipy.stats.kstest(share, scipy.stats.beta(alpha[0, 0], alpha[0, 1]).cdf).pvalue]
+    if case.family is VonMises:
+        x = theta[0] + torch.remainder(x - theta[0] + np.pi, 2 * np.pi) - np.pi
     if case.site is None:
         p = np.exp(t) / np.exp(t).sum(-1, keepdims=True)
         return [scipy.stats.chisquare(x[:, d].sum(0), len(x) * p[d]).pvalue for d in range(len(p))]
@@ -395,6 +441,7 @@ def test_a_uniform_that_rounds_to_one_gives_finite_points() -> None:
     assert float(Beta(torch.full((2, 1), -6.0)).sample(1e-6 * one)) > 0
     corner = Dirichlet(torch.full((1, 3), -4.0)).sample(torch.tensor([[[1e-9, 1e-9, 1.0]]]))
     assert 0 < float(corner.min()) < float(corner.max()) < 1
+    assert abs(float(VonMises(torch.zeros(2, 1)).sample(one))) < 3.1416
     assert Poisson(torch.full((1,), 5.0)).sample(one).isfinite().all()
     assert Geometric(torch.zeros(1)).sample(one) == 32
     assert Binomial(5)(torch.zeros(1)).sample(one) == 5

@@ -25,6 +25,7 @@ from problems.gaussian_cost import gaussian_cost
 from problems.geometric_cost import geometric_cost
 from problems.poisson_cost import poisson_cost
 from problems.truth import true_gradient
+from problems.von_mises_cost import von_mises_cost
 
 Cost = Callable[[Any], Any]
 
@@ -167,6 +168,21 @@ def test_dirichlet_of_more(cost: str) -> None:
     checked(problem, torch.tensor([(L(theta + e) - L(theta - e)) / 2e-4 for e in step], dtype=torch.float64), 1e-6)
 
 
+@pytest.mark.parametrize(("cost", "k"), [("cos", 0.0), ("cos", 1.3), ("exp", 0.0), ("exp", -2.0)])
+@pytest.mark.parametrize("point", ["init", "flat", "peaked"])
+def test_von_mises(cost: str, k: float, point: str, differences: Callable[..., Tensor]) -> None:
+    """By the trapezium rule on the circle, where it converges faster than any power of the step."""
+    problem = von_mises_cost(cost=cost, k=k).at(point)
+    x = np.linspace(-np.pi, np.pi, 400, endpoint=False)
+    c = np.cos(x - k) if cost == "cos" else np.exp(np.cos(x - k))
+
+    def L(theta: list[float]) -> float:
+        weight = np.exp(math.exp(theta[1]) * (np.cos(x - theta[0]) - 1))
+        return float((weight * c).sum() / weight.sum())
+
+    checked(problem, differences(L, problem.theta.reshape(-1).tolist()), 1e-8)
+
+
 POISSON: list[tuple[str, float, Cost]] = [
     ("square", 2.0, lambda x: (x - 2.0) ** 2),
     ("exp", 2.0, lambda x: np.exp(-2.0 * x)),
@@ -217,7 +233,8 @@ def test_binomial(cost: str, k: float, c: Cost, point: str, differences: Callabl
 
 
 @pytest.mark.parametrize(
-    "factory", [gaussian_cost, gamma_cost, poisson_cost, geometric_cost, binomial_cost, beta_cost, dirichlet_cost]
+    "factory",
+    [gaussian_cost, gamma_cost, poisson_cost, geometric_cost, binomial_cost, beta_cost, dirichlet_cost, von_mises_cost],
 )
 def test_coordinates_add_up(factory: Callable[..., Problem]) -> None:
     """Three coordinates are three problems of one: the middle one of the spread is the single one."""
@@ -250,6 +267,7 @@ def test_coordinates_add_up(factory: Callable[..., Problem]) -> None:
         (gamma_cost, {"dim": -1}, r"gamma_cost\[dim=-1\]: dim must be at least 1"),
         (poisson_cost, {"cost": "log"}, r"poisson_cost\[cost=log\]: cost is square or exp"),
         (poisson_cost, {"dim": 0}, r"poisson_cost\[dim=0\]: dim must be at least 1"),
+        (von_mises_cost, {"cost": "square"}, r"von_mises_cost\[cost=square\]: cost is cos or exp"),
         (dirichlet_cost, {"categories": 1}, r"dirichlet_cost\[categories=1\]: categories must be at least 2"),
         (beta_cost, {"cost": "moment", "k": 0.0}, r"beta_cost\[cost=moment,k=0.0\]: x\^k needs a positive k .*"),
         (binomial_cost, {"trials": 0}, r"binomial_cost\[trials=0\]: trials must be at least 1"),
