@@ -75,13 +75,14 @@ def alternatives(q: Family, z: Tensor, side: str) -> Alternatives:
 
     Bits: 0 becomes 1 with weight p, 1 becomes 0 with weight 1 - p: 1/(1-p) and 1/p times dp/dtheta = p (1 - p). Categories: z
     becomes c with weight p_c when logit c grows, and any other y with weight p_y when its own falls: mass goes straight there.
+    Counts that cannot fall, or grow, stay, with weight 0.
     """
     right, left = SHARES[side]
     if q.name in COUNTS:
         step = COUNTS[q.name](q, z)
         ways = [(right, 1.0, step.right, step.weight_right), (left, -1.0, step.left, step.weight_left)]
         used = [way for way in ways if way[0]]
-        values = torch.stack([z + up for _, _, up, _ in used])
+        values = torch.stack([torch.where(w > 0, z + up, z) for _, _, up, w in used])
         weight = torch.stack([share * w for share, _, _, w in used])
         return Alternatives(values, weight, torch.stack([torch.full_like(z, sign) for _, sign, _, _ in used]))
     Y = others(q, z)
@@ -104,11 +105,12 @@ def stochastic_ad(keep: str = "one", side: str = "right") -> Estimator:
     """Stochastic automatic differentiation (stochastic triples): f at alternatives to the draw, less f at the draw.
 
     keep: `one` alternative, with probability proportional to its weight (pruning): 2 evaluations of f; or `all`: 1 + D for bits and
-    counts (counts 1 + 2 D with side=both), 1 + D (C - 1) for categories. One of no weight is not evaluated. Nothing is assumed of
-    f; unbiased for Expectation and Elbo. keep=smoothed has (Y - z) f'(z) in the place of f(Y) - f(z): 1 evaluation and gradient of
-    f, biased unless f is linear. side: what z turns into where theta grows (`right`, the paper's), where it falls (`left`), or
-    `both`, half of each. Layers too, but not smoothed. All of the right are `go` for bits, Poisson and binomial variables, of the
-    left for geometric ones. The sides of a bit weighed by 1 - p and p would be `local_expectation`, smoothed `straight_through`.
+    counts (counts 1 + 2 D with side=both), 1 + D (C - 1) for categories; those of no weight are evaluated with the others. Nothing
+    is assumed of f; unbiased for Expectation and Elbo. keep=smoothed has (Y - z) f'(z) in the place of f(Y) - f(z): 1 evaluation
+    and gradient of f, biased unless f is linear. side: what z turns into where theta grows (`right`, the paper's), where it falls
+    (`left`), or `both`, half of each. Layers too, but not smoothed. All of the right are `go` for bits, Poisson and binomial
+    variables, of the left for geometric ones. The sides of a bit weighed by 1 - p and p would be `local_expectation`, and smoothed
+    `straight_through`.
     Arya, Schauer, Schaefer & Rackauckas, NeurIPS 2022, arXiv:2210.08572; Gong & Ho 1987 (smoothed perturbation analysis).
     """
     one_of("stochastic_ad", KEEP, keep=keep)
@@ -126,31 +128,26 @@ def stochastic_ad(keep: str = "one", side: str = "right") -> Estimator:
         return [*own, Noise("uniform", (), ())] if keep == "one" else own
 
     def draw(q: Family, noise: Any) -> Tensor:
-        """z ~ q, and alternatives, of which those of no weight are NaN; x: [1 + (1 or n D or none), ..., *event]."""
+        """z ~ q, and z with the alternative that is kept, or with each; x: [1 + (1 or n D or none), ..., *event]."""
         eps = noise[0] if keep == "one" else noise
         z = q.sample(eps)
         if keep == "smoothed":
             return z
         Y, w, _ = alternatives(sites(q, z), z, side)
-        if keep == "one":
-            chosen, W = kept(w, noise[1])
-            x = some_set(q, z, eps, chosen.sum(0) > 0, (across(chosen, Y) * Y).sum(0))
-            alive = W > 0
-        else:
-            x = each_set(q, z, eps, Y).flatten(0, 1)
-            alive = (w > 0).movedim(-1, 1).flatten(0, 2)
-        return torch.cat([z, torch.where(across(alive, x), x, torch.nan)])
+        if keep == "all":
+            return torch.cat([z, each_set(q, z, eps, Y).flatten(0, 1)])
+        chosen, _ = kept(w, noise[1])
+        return torch.cat([z, some_set(q, z, eps, chosen.sum(0) > 0, (across(chosen, Y) * Y).sum(0))])
 
     def combine(q: Family, noise: Any, x: Tensor, fx: Tensor) -> Tensor:
         """g_d = sum_Y w(Y) (f(z with z_d = Y) - f(z)), Y the alternatives to z_d; for the one kept w = W, the sum of all."""
         z = x[:1]
         _, w, direction = alternatives(sites(q, z), z, side)
-        if keep == "one":
-            chosen, W = kept(w, noise[1])
-            w, difference = chosen * W[..., None], (fx[1] - fx[0])[..., None]
+        if keep == "all":
+            weight = w * (fx[1:].unflatten(0, (len(w), -1, 1)).movedim(1, -1) - fx[:1, ..., None])
         else:
-            difference = fx[1:].unflatten(0, (len(w), -1)).movedim(1, -1)[:, None] - fx[0][..., None]
-        weight = torch.where(w > 0, w * difference, 0)
+            chosen, W = kept(w, noise[1])
+            weight = chosen * (W * (fx[1:] - fx[:1]))[..., None]
         return q.pull(z, (across(weight, direction) * direction).sum(0))
 
     def smoothed(q: Family, x: Tensor, dfx: Tensor) -> Tensor:

@@ -175,16 +175,30 @@ def test_where_log_q_is_not_linear_smoothing_claims_nothing_of_the_elbo(small):
     assert claim_of(stochastic_ad("smoothed"), replace(small("counts elbo"), degree=1)) == "biased"
 
 
-def test_alternatives_of_no_weight_are_not_evaluated(agreement, small):
-    p = small("bits")
-    zeros = float((1 - p.theta.sigmoid()).sum())
-    none = float(p.theta.sigmoid().prod())
-    assert agreement(stochastic_ad("all"), p).f == pytest.approx(1 + zeros, abs=0.03)
-    assert agreement(stochastic_ad("one"), p).f == pytest.approx(2 - none, abs=0.02)
-    assert agreement(stochastic_ad("all", "both"), p).f == 1 + 3
-    assert agreement(stochastic_ad("one", "both"), p).f == 2
-    assert agreement(stochastic_ad("all"), small("categories")).f == 1 + 2 * 2
-    assert agreement(stochastic_ad("all"), small("counts")).f == 1 + 2
+@pytest.mark.parametrize(
+    ("keep", "side", "problem", "evaluations"),
+    [
+        ("one", "right", "bits", 2),
+        ("one", "both", "categories", 2),
+        ("one", "left", "amortised counts elbo", 3 * 2),
+        ("one", "right", "layers elbo", 3 * 2),
+        ("all", "right", "bits", 1 + 3),
+        ("all", "both", "bits", 1 + 3),
+        ("all", "left", "categories", 1 + 2 * 2),
+        ("all", "left", "counts", 1 + 2),
+        ("all", "both", "counts", 1 + 2 * 2),
+        ("all", "right", "layers elbo", 3 * (1 + 4)),
+    ],
+)
+def test_it_evaluates_f_as_often_as_it_says(agreement, small, keep, side, problem, evaluations):
+    assert agreement(stochastic_ad(keep, side), small(problem), replicates=64).f == evaluations
+
+
+def test_f_is_not_asked_below_zero(small):
+    """Where a count cannot fall."""
+    rooted = replace(small("counts"), f=lambda x: x.sqrt().sum(-1))
+    for keep in ("one", "all"):
+        assert gradients(prepare(stochastic_ad(keep, "left"), rooted), range(256)).isfinite().all()
 
 
 def test_a_nearly_certain_bit_keeps_the_digits_of_its_gradient(agreement):
