@@ -34,10 +34,18 @@ def of_beta(q: Any, x: Tensor) -> tuple[Tensor, Tensor]:
     return (a - 1) / x - (b - 1) / (1 - x), torch.stack([d_a, d_b], -2)
 
 
+def of_dirichlet(q: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    """H = sum_c log Gamma(alpha_c) - log Gamma(A) + (A - C) psi(A) - sum_c (alpha_c - 1) psi(alpha_c), A = sum_c alpha_c."""
+    alpha, A = q.alpha, q.total
+    shared = (A - alpha.shape[-1]) * torch.polygamma(1, A)
+    return (alpha - 1) / x, alpha * (shared - (alpha - 1) * torch.polygamma(1, alpha))
+
+
 ENTROPIES: dict[str, Callable[[Any, Tensor], tuple[Tensor, Tensor]]] = {
     "normal": of_normal,
     "gamma": of_gamma,
     "beta": of_beta,
+    "dirichlet": of_dirichlet,
 }
 
 
@@ -55,8 +63,7 @@ def pathwise_analytic_entropy(samples: int = 1) -> Estimator:
     def combine(q: Any, x: Tensor, dfx: Tensor) -> Tensor:
         """g = 1/K sum_k (dx_k/dtheta)' grad f(x_k) + grad H, grad f = grad [f - log q] + grad log q."""
         slope, of_entropy = ENTROPIES[q.name](q, x)
-        g: Tensor = q.path(x, (dfx + slope) / samples) + of_entropy
-        return g
+        return q.path(x, (dfx + slope) / samples) + of_entropy
 
     return Estimator(
         "pathwise_analytic_entropy",

@@ -40,8 +40,7 @@ def dims(size: Size) -> int:
 def quantile(kind: str, u: Tensor) -> Tensor:
     """The noise of this kind whose distribution function is u."""
     if kind == "normal":
-        found: Tensor = torch.special.ndtri(u)
-        return found
+        return torch.special.ndtri(u)
     if kind == "exponential":
         return -u.log()
     return -(-u.log()).log() if kind == "gumbel" else u

@@ -11,11 +11,13 @@ import torch
 
 from bench.evaluate import gradients, prepare
 from estimators.base import mismatch
-from estimators.generalised_reparameterisation import generalised_reparameterisation, standardised
+from estimators.generalised_reparameterisation import generalised_reparameterisation, of_gamma
 from estimators.pathwise import pathwise
 from problems import PROBLEMS
 from problems.base import Problem
 from problems.families.gamma import Gamma
+from problems.objectives import Elbo
+from problems.truth import true_gradient
 
 NAMES = ["gammas", "gammas elbo", "amortised gammas", "amortised gammas elbo"]
 
@@ -33,10 +35,32 @@ def test_the_mean_is_the_gradient(
 
 
 @pytest.mark.parametrize("cost", ["square", "log"])
-@pytest.mark.parametrize("point", ["init", "sparse", "peaked"])
-def test_small_and_large_concentrations(point: str, cost: str, agreement: Callable[..., Any]) -> None:
-    problem = PROBLEMS["gamma_cost"](cost=cost, dim=2).at(point)
+@pytest.mark.parametrize(
+    ("name", "point"),
+    [
+        *[("gamma_cost", p) for p in ("init", "sparse", "peaked")],
+        *[("beta_cost", p) for p in ("init", "ends", "peaked")],
+    ],
+)
+def test_small_and_large_concentrations(name: str, point: str, cost: str, agreement: Callable[..., Any]) -> None:
+    problem = PROBLEMS[name](cost=cost, dim=2).at(point)
     found = agreement(generalised_reparameterisation(), problem)
+    assert found.z < found.allowed
+
+
+@pytest.mark.parametrize("point", ["init", "peaked"])
+def test_the_bound_of_beta_variables(point: str, agreement: Callable[..., Any]) -> None:
+    """Their cost, and their entropy."""
+    cost = PROBLEMS["beta_cost"](dim=2).at(point)
+
+    def exact(problem: Problem) -> torch.Tensor:
+        theta = problem.theta.clone().requires_grad_()
+        (entropy,) = torch.autograd.grad(torch.distributions.Beta(*theta.exp()).entropy().sum(), theta)
+        found = true_gradient(cost)
+        assert found is not None
+        return found.gradient.reshape(2, 2) + entropy
+
+    found = agreement(generalised_reparameterisation(), replace(cost, objective=Elbo(), exact=exact))
     assert found.z < found.allowed
 
 
@@ -50,7 +74,8 @@ def test_the_path_alone_is_seen_to_be_biased(
     name: str, agreement: Callable[..., Any], small: Callable[[str], Problem]
 ) -> None:
     def path_alone(q: Gamma, x: torch.Tensor, dfx: torch.Tensor) -> torch.Tensor:
-        return ((x * dfx).unsqueeze(-2) * standardised(q, x)[0]).mean(0)
+        t = of_gamma(q, x)
+        return ((t.slope * dfx).unsqueeze(-2) * t.along).mean(0)
 
     found = agreement(replace(generalised_reparameterisation(), combine=path_alone), small(name))
     assert found.z > found.allowed
@@ -82,6 +107,6 @@ def test_what_does_not_fit_is_refused_in_a_sentence(small: Callable[[str], Probl
     why = mismatch(generalised_reparameterisation(), replace(small("gammas"), smooth=0))
     assert why == "generalised_reparameterisation needs 1 derivative of f; gammas offers none"
     why = mismatch(generalised_reparameterisation(), small("normals"))
-    assert why == "generalised_reparameterisation is for gamma variables; normals's are normal"
+    assert why == "generalised_reparameterisation is for gamma or beta variables; normals's are normal"
     with pytest.raises(ValueError, match=r"\[samples=0\]: samples must be at least 1"):
         generalised_reparameterisation(0)

@@ -17,6 +17,7 @@ from estimators.pathwise import pathwise, pathwise_total
 from estimators.pathwise_analytic_entropy import ENTROPIES, pathwise_analytic_entropy
 from problems.base import Problem
 from problems.families.beta import Beta
+from problems.families.dirichlet import Dirichlet
 from problems.families.gamma import Gamma
 from problems.families.normal import Normal
 from problems.objectives import Elbo
@@ -25,6 +26,7 @@ FAMILIES: dict[str, tuple[Any, Any]] = {
     "normal": (Normal, lambda theta: distributions.Normal(theta[0], theta[1].exp())),
     "gamma": (Gamma, lambda theta: distributions.Gamma(*theta.exp())),
     "beta": (Beta, lambda theta: distributions.Beta(*theta.exp())),
+    "dirichlet": (Dirichlet, lambda theta: distributions.Dirichlet(theta.exp())),
 }
 POINTS = torch.tensor([[0.3, -1.2, 1.5], [-0.4, 0.6, 0.1]], dtype=torch.float64)
 
@@ -50,7 +52,7 @@ def test_rows_drawn_for_each_replicate(agreement: Callable[..., Any], small: Cal
 def test_slope_and_entropy_are_those_of_automatic_differentiation(family: str) -> None:
     make, law = FAMILIES[family]
     theta = POINTS.clone().requires_grad_()
-    x = torch.tensor([0.2, 0.7, 0.9], dtype=torch.float64, requires_grad=True)
+    x = torch.tensor([0.2, 0.7, 0.9], dtype=torch.float64).expand(make.event(POINTS)).clone().requires_grad_()
     slope, of_entropy = ENTROPIES[family](make(POINTS), x.detach())
     (right,) = torch.autograd.grad(make(POINTS).log_prob(x), x)
     (entropy,) = torch.autograd.grad(law(theta).entropy().sum(), theta)
@@ -62,12 +64,12 @@ def test_slope_and_entropy_are_those_of_automatic_differentiation(family: str) -
 def test_of_a_constant_f_nothing_is_left_to_vary(family: str) -> None:
     """The gradient is that of the entropy; the path derivative of -log q is not free of noise."""
     make, law = FAMILIES[family]
-    problem = Problem("entropy", make, POINTS, lambda x: 1 + 0 * x.sum(-1), Elbo(), smooth=2)
+    flat = Problem("entropy", make, POINTS, lambda x: 1 + 0 * x.flatten(-make.event_axes).sum(-1), Elbo(), smooth=2)
     theta = POINTS.clone().requires_grad_()
     (entropy,) = torch.autograd.grad(law(theta).entropy().sum(), theta)
-    g = gradients(prepare(pathwise_analytic_entropy(), problem), range(256))
+    g = gradients(prepare(pathwise_analytic_entropy(), flat), range(256))
     assert torch.allclose(g, entropy.reshape(-1).expand_as(g), rtol=1e-9, atol=1e-9)
-    assert float(gradients(prepare(pathwise(), problem), range(256)).var(0).max()) > 1e-2
+    assert float(gradients(prepare(pathwise(), flat), range(256)).var(0).max()) > 1e-2
 
 
 def test_amortised_gradients_are_those_of_plain_autograd(small: Callable[[str], Problem]) -> None:
@@ -86,8 +88,7 @@ def test_amortised_gradients_are_those_of_plain_autograd(small: Callable[[str], 
 
 def test_a_forgotten_entropy_is_seen(agreement: Callable[..., Any], small: Callable[[str], Problem]) -> None:
     def without(q: Any, x: torch.Tensor, dfx: torch.Tensor) -> torch.Tensor:
-        g: torch.Tensor = q.path(x, dfx + ENTROPIES[q.name](q, x)[0])
-        return g
+        return q.path(x, dfx + ENTROPIES[q.name](q, x)[0])
 
     for name in ("normals elbo", "amortised gammas elbo"):
         found = agreement(replace(pathwise_analytic_entropy(), combine=without), small(name))

@@ -25,6 +25,8 @@ from estimators.rejection_reparameterisation import (
 from problems import PROBLEMS
 from problems.base import Problem
 from problems.families.gamma import Gamma
+from problems.objectives import Elbo
+from problems.truth import true_gradient
 
 NAMES = ["gammas", "gammas elbo", "amortised gammas", "amortised gammas elbo"]
 
@@ -49,10 +51,39 @@ def test_the_mean_is_the_gradient(
 
 
 @pytest.mark.parametrize("cost", ["square", "log"])
-@pytest.mark.parametrize("point", ["init", "sparse", "peaked"])
-def test_small_and_large_concentrations(point: str, cost: str, agreement: Callable[..., Any]) -> None:
-    problem = PROBLEMS["gamma_cost"](cost=cost, dim=2).at(point)
+@pytest.mark.parametrize(
+    ("name", "point"),
+    [
+        *[("gamma_cost", p) for p in ("init", "sparse", "peaked")],
+        *[("beta_cost", p) for p in ("init", "ends", "peaked")],
+        *[("dirichlet_cost", p) for p in ("init", "sparse", "peaked")],
+    ],
+)
+def test_small_and_large_concentrations(name: str, point: str, cost: str, agreement: Callable[..., Any]) -> None:
+    problem = PROBLEMS[name](cost=cost, dim=2).at(point)
     found = agreement(rejection_reparameterisation(), problem)
+    assert found.z < found.allowed
+
+
+def bound(name: str) -> Problem:
+    """The costs of Beta or Dirichlet variables, and their entropy."""
+    cost = PROBLEMS[name](dim=2)
+
+    def exact(problem: Problem) -> torch.Tensor:
+        theta = problem.theta.clone().requires_grad_()
+        of_beta = name == "beta_cost"
+        law = torch.distributions.Beta(*theta.exp()) if of_beta else torch.distributions.Dirichlet(theta.exp())
+        (entropy,) = torch.autograd.grad(law.entropy().sum(), theta)
+        of_cost = true_gradient(replace(cost, theta=problem.theta))
+        assert of_cost is not None
+        return of_cost.gradient.reshape(entropy.shape) + entropy
+
+    return replace(cost, objective=Elbo(), exact=exact)
+
+
+@pytest.mark.parametrize("name", ["beta_cost", "dirichlet_cost"])
+def test_bounds_of_beta_and_dirichlet_variables(name: str, agreement: Callable[..., Any]) -> None:
+    found = agreement(rejection_reparameterisation(), bound(name), replicates=8192)
     assert found.z < found.allowed
 
 
@@ -61,11 +92,11 @@ def test_rows_drawn_for_each_replicate(agreement: Callable[..., Any], small: Cal
     assert found.z < found.allowed
 
 
-def without_score(q: Gamma, noise: Any, fx: torch.Tensor, dfx: torch.Tensor) -> torch.Tensor:
-    return combine(q, noise, torch.zeros_like(fx), dfx)
+def without_score(q: Gamma, noise: Any, x: torch.Tensor, fx: torch.Tensor, dfx: torch.Tensor) -> torch.Tensor:
+    return combine(q, noise, x, torch.zeros_like(fx), dfx)
 
 
-@pytest.mark.parametrize("name", ["gammas", "amortised gammas elbo"])
+@pytest.mark.parametrize("name", ["gammas", "gammas elbo"])
 def test_the_path_alone_is_seen_to_be_biased(
     name: str, agreement: Callable[..., Any], small: Callable[[str], Problem]
 ) -> None:
@@ -98,8 +129,8 @@ def test_a_proposal_is_refused_as_often_as_stated() -> None:
 def test_where_none_is_accepted_the_mode_stands_for_it() -> None:
     q = Gamma(torch.zeros(2, 1, dtype=torch.float64))
     refused = torch.full((PROPOSALS, 1, 1), -5.0).double(), torch.full((PROPOSALS, 1, 1), 0.5).double()
-    found = path_of(q, (*refused, torch.ones(1, 1, 1).double()))
-    assert found.x.item() == pytest.approx(5 / 3)
+    found = path_of(q.a, (*refused, torch.ones(1, 1, 1).double()))
+    assert found.log_y.exp().item() == pytest.approx(5 / 3)
     assert found.slope.isfinite().all()
     assert found.score.isfinite().all()
 
@@ -107,7 +138,7 @@ def test_where_none_is_accepted_the_mode_stands_for_it() -> None:
 def test_the_score_term_falls_with_augmentation() -> None:
     """By its definition it has mean zero; its variance is what rejection costs."""
     q = Gamma(torch.tensor([[0.7], [2.0]], dtype=torch.float64).log())
-    scores = [path_of(q, noise(7, 20_000, B)).score.flatten() for B in (1, 4, 16)]
+    scores = [path_of(q.a, noise(7, 20_000, B)).score.flatten() for B in (1, 4, 16)]
     for score in scores:
         assert abs(float(score.mean())) < 4 * float(score.std()) / math.sqrt(20_000)
     spread = [float(score.std()) for score in scores]
@@ -125,7 +156,7 @@ def test_augmentation_takes_variance_off(small: Callable[[str], Problem]) -> Non
 
 def test_what_does_not_fit_is_refused_in_a_sentence(small: Callable[[str], Problem]) -> None:
     why = mismatch(rejection_reparameterisation(), small("normals"))
-    assert why == "rejection_reparameterisation is for gamma variables; normals's are normal"
+    assert why == "rejection_reparameterisation is for gamma or beta or dirichlet variables; normals's are normal"
     for wrong in ({"samples": 0}, {"augmentation": 0}):
         with pytest.raises(
             ValueError, match=r"\[(samples|augmentation)=0\]: (samples|augmentation) must be at least 1"
