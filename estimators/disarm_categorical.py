@@ -118,6 +118,7 @@ def disarm_categorical(samples: int = 2, form: str = "stick_breaking", order: st
         combine,
         ["categorical"],
         noise=lambda size: [Noise("uniform", (m,), (size.D, size.event[1] - 1))],
+        kernel=None if form == "tree" else "estimators.kernels.disarm_categorical:disarm_categorical",
         settings={"samples": samples, "form": form, "order": order},
         source="arXiv:2106.08056",
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from bench.evaluate import gradients, prepare
 from bench.kernels import lazy_kernel_for
@@ -23,6 +24,7 @@ Case = tuple[Named, Named, str]
 TOY: Named = ("bernoulli_toy", {})
 QUADRATIC: Named = ("quadratic", {"dim": 5})
 SITES: Named = ("quadratic", {"family": "categorical", "dim": 3, "categories": 4})
+PAIRS: Named = ("quadratic", {"family": "categorical", "dim": 2, "categories": 2})
 BOUND: Named = ("tiny_sbn", {"hidden": 3, "data": 2, "samples": 3})
 CASES: list[Case] = [
     (("ar", {}), TOY, "converged"),
@@ -33,7 +35,12 @@ CASES: list[Case] = [
     (("ugc", {"clip": 1.5}), QUADRATIC, "mid"),
     (("ars", {}), SITES, "mid"),
     (("arsm", {}), SITES, "converged"),
-    (("arsm", {}), ("quadratic", {"family": "categorical", "dim": 2, "categories": 2}), "mid"),
+    (("arsm", {}), PAIRS, "mid"),
+    (("disarm_categorical", {}), SITES, "mid"),
+    (("disarm_categorical", {"samples": 4, "order": "descending"}), SITES, "converged"),
+    (("disarm_categorical", {"order": "given"}), SITES, "mid"),
+    (("disarm_categorical", {"form": "importance_weighted"}), SITES, "init"),
+    (("disarm_categorical", {"form": "importance_weighted", "samples": 4}), PAIRS, "mid"),
 ]
 ROWS: Named = ("sbn", {"hidden": 4, "data": 6, "batch": 3})
 MIXTURE: Named = ("mixture", {"data": 5})
@@ -43,6 +50,8 @@ DATA: list[Case] = [  # a bound, an encoder and a model; the rows of ROWS are dr
     (("ugc", {"clip": 1.9}), ROWS, "init"),
     (("ars", {}), MIXTURE, "init"),
     (("arsm", {}), MIXTURE, "init"),
+    (("disarm_categorical", {"samples": 4}), MIXTURE, "init"),
+    (("disarm_categorical", {"form": "importance_weighted"}), ("alignment", {}), "mid"),
     (("vimco_disarm", {}), BOUND, "init"),
     (("vimco_disarm", {"weights": "apart"}), BOUND, "init"),
 ]
@@ -52,6 +61,12 @@ SMALL: list[Case] = [
     (("ugc", {}), ("bernoulli_toy", {"dim": 3}), "mid"),
     (("ars", {}), ("quadratic", {"family": "categorical", "dim": 2}), "mid"),
     (("arsm", {}), ("quadratic", {"family": "categorical", "dim": 2}), "mid"),
+    (("disarm_categorical", {}), ("quadratic", {"family": "categorical", "dim": 2}), "mid"),
+    (
+        ("disarm_categorical", {"form": "importance_weighted"}),
+        ("quadratic", {"family": "categorical", "dim": 2}),
+        "mid",
+    ),
 ]
 
 
@@ -87,6 +102,37 @@ def test_in_single_precision_it_is_the_torch_form_but_for_draws_at_a_threshold(p
     wanted = gradients(trial, range(4096)).numpy()
     far = np.abs(kernel.gradients(range(4096)) - wanted).max(1) > 1e-3 * np.abs(wanted).max()
     assert far.sum() <= 4
+
+
+CATEGORIES: list[Named] = [
+    ("ars", {}),
+    ("arsm", {}),
+    ("disarm_categorical", {"samples": 4}),
+    ("disarm_categorical", {"form": "importance_weighted"}),
+]
+
+
+@pytest.mark.parametrize(("estimator", "settings"), CATEGORIES, ids=str)
+def test_categories_whose_rows_are_drawn_for_each_replicate(estimator: str, settings: dict[str, Any]) -> None:
+    problem = replace(PROBLEMS["mixture"](data=5), batch=2)
+    trial = prepare(ESTIMATORS[estimator](**settings), problem, 7)
+    kernel = lazy_kernel_for(trial)
+    assert kernel is not None
+    wanted = gradients(trial, range(9, 30)).numpy()
+    np.testing.assert_allclose(in_plain_python(kernel, range(9, 30)), wanted, rtol=0, atol=1e-12 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize(("estimator", "settings"), CATEGORIES, ids=str)
+def test_categories_that_are_certain_and_ties(estimator: str, settings: dict[str, Any]) -> None:
+    """Logits up to 800; every entry finite."""
+    sites = PROBLEMS["quadratic"](family="categorical", dim=3)
+    theta = torch.tensor([[30.0, -30.0, 0.0], [-800.0, 800.0, 800.0], [0.3, 0.3, 0.3]], dtype=torch.float64)
+    trial = prepare(ESTIMATORS[estimator](**settings), replace(sites, theta=theta, points={}), 7)
+    kernel = lazy_kernel_for(trial)
+    assert kernel is not None
+    wanted = gradients(trial, range(60)).numpy()
+    assert np.isfinite(wanted).all()
+    np.testing.assert_allclose(in_plain_python(kernel, range(60)), wanted, rtol=0, atol=1e-12 * np.abs(wanted).max())
 
 
 @pytest.mark.parametrize("samples", [1, 2, 4])
