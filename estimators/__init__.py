@@ -25,6 +25,7 @@ ESTIMATORS = Registry.grouped(
             "off_policy": "estimators.off_policy:off_policy",
             "nvil": "estimators.nvil:nvil",
             "control_variate_regression": "estimators.control_variate_regression:control_variate_regression",
+            "local_signals": "estimators.local_signals:local_signals",
         },
         "control variates that use f": {
             "delta_method": "estimators.delta_method:delta_method",
@@ -118,6 +119,7 @@ ESTIMATORS = Registry.grouped(
             "piwae": "estimators.combined_bounds:piwae",
             "ciwae": "estimators.combined_bounds:ciwae",
             "jvi": "estimators.combined_bounds:jvi",
+            "tail_adaptive": "estimators.tail_adaptive:tail_adaptive",
             "sumo": "estimators.log_evidence:sumo",
             "mlmc_log_evidence": "estimators.log_evidence:mlmc_log_evidence",
         },
