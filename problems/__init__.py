@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from problems.families.poisson import Poisson
     from problems.families.subset import Subset
     from problems.families.von_mises import VonMises
+    from problems.families.weibull import Weibull
     from problems.objectives import (
         Elbo,
         Expectation,
@@ -42,12 +43,14 @@ PROBLEMS = Registry(
         "subset": "problems.subset:subset",
         "gaussian_cost": "problems.gaussian_cost:gaussian_cost",
         "gamma_cost": "problems.gamma_cost:gamma_cost",
+        "weibull_cost": "problems.weibull_cost:weibull_cost",
         "beta_cost": "problems.beta_cost:beta_cost",
         "dirichlet_cost": "problems.dirichlet_cost:dirichlet_cost",
         "von_mises_cost": "problems.von_mises_cost:von_mises_cost",
         "poisson_cost": "problems.poisson_cost:poisson_cost",
         "geometric_cost": "problems.geometric_cost:geometric_cost",
         "binomial_cost": "problems.binomial_cost:binomial_cost",
+        "corridor": "problems.corridor:corridor",
         "mixture": "problems.mixture:mixture",
         "alignment": "problems.alignment:alignment",
         "linear_gaussian": "problems.linear_gaussian:linear_gaussian",
@@ -72,6 +75,7 @@ _HOMES = {
     "problems.families.poisson": ["Poisson"],
     "problems.families.subset": ["Subset"],
     "problems.families.von_mises": ["VonMises"],
+    "problems.families.weibull": ["Weibull"],
     "problems.objectives": [
         "Elbo",
         "Expectation",
@@ -113,6 +117,7 @@ __all__ = [
     "Thermodynamic",
     "Truth",
     "VonMises",
+    "Weibull",
     "true_gradient",
 ]
 
