@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from problems.families.base import Family
 
-FAMILIES = ["normal", "gamma", "beta", "dirichlet", "von_mises"]
+FAMILIES = ["normal", "gamma", "beta", "dirichlet", "von_mises", "weibull"]
 
 
 def draw(q: Family, noise: Tensor) -> Tensor:

@@ -151,3 +151,15 @@ def bump(k: float, dim: int) -> Cost:
         return total
 
     return Cost(lambda x: torch.exp(-k * x * x), scalar_f)
+
+
+def step(k: float, dim: int) -> Cost:
+    """1[x > k]."""
+
+    def scalar_f(x: Sequence[float]) -> float:
+        total = 0.0
+        for d in range(dim):
+            total += 1.0 if x[d] > k else 0.0
+        return total
+
+    return Cost(lambda x: (x > k).to(x), scalar_f, smooth=0)

@@ -28,6 +28,7 @@ from problems.families.normal import Normal
 from problems.families.poisson import Poisson
 from problems.families.subset import Subset
 from problems.families.von_mises import VonMises
+from problems.families.weibull import Weibull
 
 K, R, B = 3, 5, 2
 
@@ -119,6 +120,13 @@ CASES = {
         lambda t: Angles(t[..., 0, :], t[..., 1, :].exp()),
         site=lambda mu, k: scipy.stats.vonmises(np.exp(k), loc=mu),
     ),
+    "weibull": Case(
+        Weibull(1.5),
+        double([0.4, -0.8, 2.0], [1.0, 0.0, -1.0]),
+        lambda t: distributions.Independent(distributions.Weibull((-t / 1.5).exp(), t.new_tensor(1.5)), 1),
+        noise="exponential",
+        site=lambda t: scipy.stats.weibull_min(1.5, scale=np.exp(-t / 1.5)),
+    ),
     "poisson": Case(
         Poisson,
         double([0.4, -0.8, 2.0], [1.0, 0.0, -1.0]),
@@ -144,7 +152,7 @@ SITES = [pytest.param(case, id=name) for name, case in CASES.items()]
 
 def noise_of(kind: str, shape: tuple[int, ...], seed: int = 0) -> Tensor:
     u = torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).clamp(min=1e-12)
-    return {"uniform": u, "gumbel": -(-u.log()).log(), "normal": normal(shape, seed)}[kind]
+    return {"uniform": u, "exponential": -u.log(), "gumbel": -(-u.log()).log(), "normal": normal(shape, seed)}[kind]
 
 
 def normal(shape: tuple[int, ...], seed: int) -> Tensor:
@@ -254,6 +262,14 @@ def test_discrete_families_have_no_path(name: str) -> None:
     q, x = drawn(CASES[name])
     with pytest.raises(NotImplementedError, match="pathwise"):
         q.path(x, x)
+
+
+def test_path_of_a_weibull_is_the_derivative_of_its_sampler() -> None:
+    q, x = drawn(CASES["weibull"])
+    theta = q.theta.expand(R, *q.theta.shape).clone().requires_grad_()
+    g, E = normal(tuple(x.shape), 5), noise_of("exponential", tuple(x.shape))
+    (wanted,) = torch.autograd.grad((g * (E / theta.exp()) ** (1 / 1.5)).sum(), theta)
+    torch.testing.assert_close(q.path(x, g), wanted, rtol=1e-12, atol=1e-12)
 
 
 def test_path_of_a_normal_is_the_derivative_of_its_sampler() -> None:
@@ -442,6 +458,7 @@ def test_a_uniform_that_rounds_to_one_gives_finite_points() -> None:
     corner = Dirichlet(torch.full((1, 3), -4.0)).sample(torch.tensor([[[1e-9, 1e-9, 1.0]]]))
     assert 0 < float(corner.min()) < float(corner.max()) < 1
     assert abs(float(VonMises(torch.zeros(2, 1)).sample(one))) < 3.1416
+    assert float(Weibull(1.0)(torch.zeros(1)).sample(0 * one)) == pytest.approx(2.0**-33)
     assert Poisson(torch.full((1,), 5.0)).sample(one).isfinite().all()
     assert Geometric(torch.zeros(1)).sample(one) == 32
     assert Binomial(5)(torch.zeros(1)).sample(one) == 5
@@ -453,6 +470,9 @@ def test_helpers() -> None:
     assert Categorical.states(torch.zeros(5, 3)) == 243
     assert Bernoulli.states(torch.zeros(200)) == 2**200
     assert Binomial(2) is Binomial(2)
+    assert Weibull(2.0) is Weibull(2.0)
+    with pytest.raises(ValueError, match=r"^Weibull\(0\): the shape must be positive$"):
+        Weibull(0)
     with pytest.raises(ValueError, match=r"^Binomial\(0\): there must be at least 1 trial$"):
         Binomial(0)
     assert Size(Bernoulli, (4,), (4,), 1, 16).D == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,6 +27,7 @@ from problems.geometric_cost import geometric_cost
 from problems.poisson_cost import poisson_cost
 from problems.truth import true_gradient
 from problems.von_mises_cost import von_mises_cost
+from problems.weibull_cost import weibull_cost
 
 Cost = Callable[[Any], Any]
 
@@ -183,6 +185,35 @@ def test_von_mises(cost: str, k: float, point: str, differences: Callable[..., T
     checked(problem, differences(L, problem.theta.reshape(-1).tolist()), 1e-8)
 
 
+WEIBULL: list[tuple[str, float, Cost]] = [
+    ("square", 2.5, lambda x: (x - 2.5) ** 2),
+    ("moment", 2.0, lambda x: x**2),
+    ("moment", 0.5, lambda x: x**0.5),
+    ("log", 2.0, np.log),
+    ("step", 1.2, lambda x: x > 1.2),
+]
+
+
+@pytest.mark.parametrize(("cost", "k", "c"), WEIBULL)
+@pytest.mark.parametrize("shape", [1.0, 1.5])
+@pytest.mark.parametrize("point", ["init", "slow", "fast"])
+def test_weibull(cost: str, k: float, c: Cost, shape: float, point: str, differences: Callable[..., Tensor]) -> None:
+    """In E = rate x^shape, whose law does not depend on theta; the jump of `step` is an end of the interval."""
+    problem = weibull_cost(cost=cost, k=k, shape=shape).at(point)
+
+    def L(theta: list[float]) -> float:
+        rate = math.exp(theta[0])
+        jump = [rate * k**shape] if cost == "step" else []
+
+        def integrand(e: float) -> float:
+            return math.exp(-e) * c((e / rate) ** (1 / shape))
+
+        ends = sorted([1e-14, 0.01, 1.0, *jump, 40.0])
+        return sum(scipy.integrate.quad(integrand, a, b, epsabs=1e-13)[0] for a, b in itertools.pairwise(ends))
+
+    checked(problem, differences(L, problem.theta.tolist()), 2e-6)
+
+
 POISSON: list[tuple[str, float, Cost]] = [
     ("square", 2.0, lambda x: (x - 2.0) ** 2),
     ("exp", 2.0, lambda x: np.exp(-2.0 * x)),
@@ -234,7 +265,17 @@ def test_binomial(cost: str, k: float, c: Cost, point: str, differences: Callabl
 
 @pytest.mark.parametrize(
     "factory",
-    [gaussian_cost, gamma_cost, poisson_cost, geometric_cost, binomial_cost, beta_cost, dirichlet_cost, von_mises_cost],
+    [
+        gaussian_cost,
+        gamma_cost,
+        poisson_cost,
+        geometric_cost,
+        binomial_cost,
+        beta_cost,
+        dirichlet_cost,
+        von_mises_cost,
+        weibull_cost,
+    ],
 )
 def test_coordinates_add_up(factory: Callable[..., Problem]) -> None:
     """Three coordinates are three problems of one: the middle one of the spread is the single one."""
@@ -267,6 +308,8 @@ def test_coordinates_add_up(factory: Callable[..., Problem]) -> None:
         (gamma_cost, {"dim": -1}, r"gamma_cost\[dim=-1\]: dim must be at least 1"),
         (poisson_cost, {"cost": "log"}, r"poisson_cost\[cost=log\]: cost is square or exp"),
         (poisson_cost, {"dim": 0}, r"poisson_cost\[dim=0\]: dim must be at least 1"),
+        (weibull_cost, {"cost": "step", "k": 0.0}, r"weibull_cost\[cost=step,k=0.0\]: k must be positive"),
+        (weibull_cost, {"shape": 0.0}, r"weibull_cost\[shape=0.0\]: shape must be positive"),
         (von_mises_cost, {"cost": "square"}, r"von_mises_cost\[cost=square\]: cost is cos or exp"),
         (dirichlet_cost, {"categories": 1}, r"dirichlet_cost\[categories=1\]: categories must be at least 2"),
         (beta_cost, {"cost": "moment", "k": 0.0}, r"beta_cost\[cost=moment,k=0.0\]: x\^k needs a positive k .*"),
