@@ -22,7 +22,7 @@ from problems.calling import UnknownName
 
 Examine = Callable[[Trial, State | None, torch.Tensor], str | None]
 REPLICATES = 32_768
-EXTREME = 30.0
+EXTREME = (30.0, 800.0)  # logits; at the second, probabilities are 0 and 1
 CLAIM = "unbiased as claimed"
 
 
@@ -217,16 +217,16 @@ def _float32(trial: Trial, state: State | None, g: torch.Tensor) -> str | None:
 
 
 def _extreme(trial: Trial, state: State | None, g: torch.Tensor) -> str | None:
-    """Logits of +-30: no NaN."""
+    """Logits that leave nearly, and exactly, nothing to chance: no NaN."""
     problem = trial.problem
     if problem.encode is not None or problem.family_name not in ("bernoulli", "categorical"):
         return None
-    for sign in (1.0, -1.0):
-        theta = EXTREME * torch.where(problem.theta >= 0, sign, -sign).to(problem.theta)
+    for size in (sign * logit for logit in EXTREME for sign in (1.0, -1.0)):
+        theta = torch.where(problem.theta >= 0, size, -size).to(problem.theta)
         far = replace(trial, problem=replace(problem, theta=theta))
         bad = int((~gradients(far, range(256), state).isfinite().all(1)).sum())
         if bad:
-            return f"with logits of {EXTREME:g} and {-EXTREME:g}, {bad} of 256 gradients are not finite"
+            return f"with logits of {size:g} and {-size:g}, {bad} of 256 gradients are not finite"
     return None
 
 
