@@ -32,7 +32,7 @@ def score_without_replacement(
     with the baseline equation 10; normalised=True is biased, with less variance (equation 11), and, as all are, exact where k is
     the whole support. k evaluations of f, no gradient of f; of the threshold kappa, the next perturbed log q, no f is needed.
     exp(kappa) has a heavy tail, so that the variance is finite for k >= 2 only in (9), for k >= 4 in (10).
-    Kool, van Hoof & Welling 2019, "Buy 4 REINFORCE samples, get a baseline for free!" (ICLR workshop); arXiv:1903.06059.
+    Kool, van Hoof & Welling 2019, "Buy 4 REINFORCE samples, get a baseline for free!" (ICLR workshop), after arXiv:1903.06059.
     """
     at_least("score_without_replacement", 1, samples=samples)
     check_states("score_without_replacement", samples, states)

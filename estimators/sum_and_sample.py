@@ -29,8 +29,8 @@ def sum_and_sample(samples: int = 2, chosen: str = "largest", baseline: bool = F
     """Sum and sample: k - 1 states summed with their probabilities, and one sample of what is left: top-k Rao-Blackwellisation.
 
     For any finite family of at most `states` points. chosen: the states summed are the `largest`, or the first k - 1 `drawn`
-    without replacement, of which the sample is the next. baseline: the mean of f over the states summed, of which the sample does
-    not depend (samples >= 2). Nothing is assumed of f. Unbiased for Expectation and Elbo; k evaluations of f, no gradient of f;
+    without replacement, and the sample is the next. baseline: the mean of f over the states summed (samples >= 2), the same
+    whatever the sample. Nothing is assumed of f. Unbiased for Expectation and Elbo; k evaluations of f, no gradient of f;
     without the baseline never more variance than reinforce with one sample, which it is for k = 1, and exact where k is the
     whole support. Liang et al. 2018, arXiv:1807.02322 (MAPO); Liu et al. 2019, arXiv:1810.04777; drawn: Kool, van Hoof & Welling
     2020, arXiv:2002.06043.
