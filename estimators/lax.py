@@ -23,8 +23,8 @@ def lax(hidden: int = 10, steps: int = 300, lr: float = 0.01) -> Estimator:
     """LAX: REINFORCE less a learned network of the sample, whose gradient is added back pathwise.
 
     Any q on a line that has a path derivative; nothing is assumed of f. The network has one layer of `hidden` tanh units on x and
-    sees no data. Unbiased for Expectation and Elbo, for any weights; they are learned by descending the variance (Adam), but for the
-    output's offset, which starts at a mean of f. 1 evaluation of f, no gradient.
+    sees no data. Unbiased for Expectation and Elbo, for any weights; they are learned by descending the variance (Adam), but for
+    the output's offset, which starts at a mean of f. 1 evaluation of f, no gradient.
     Grathwohl, Choi, Wu, Roeder & Duvenaud 2018, arXiv:1711.00123.
     """
 
