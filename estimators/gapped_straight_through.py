@@ -60,6 +60,7 @@ def gapped_straight_through(temperature: float = 1.0, gap: float = 1.0, adaptive
         combine,
         FAMILIES,
         BIASED,
+        kernel="estimators.kernels.straight_through:gapped_straight_through",
         settings={"temperature": temperature, "gap": gap, "adaptive": adaptive},
         source="arXiv:2206.07235",
     )

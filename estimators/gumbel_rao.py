@@ -51,6 +51,7 @@ def gumbel_rao(temperature: float = 1.0, samples: int = 10) -> Estimator:
         FAMILIES,
         BIASED,
         noise=noise,
+        kernel="estimators.kernels.gumbel_softmax:gumbel_rao",
         settings={"temperature": temperature, "samples": samples},
         source="arXiv:2010.04838",
     )

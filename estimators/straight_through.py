@@ -129,6 +129,7 @@ def decoupled_straight_through(forward: float = 1.0, backward: float = 1.0) -> E
         FAMILIES,
         claims if (forward, backward) != (1, 1) else {"Expectation": CLAIM, "Elbo": CLAIM},
         value=value,
+        kernel="estimators.kernels.straight_through:decoupled_straight_through",
         settings={"forward": forward, "backward": backward},
         source="arXiv:2410.13331",
     )

@@ -14,11 +14,11 @@ from estimators.kernels.families import LOG_P, LOGIT, PROBABILITY
 from estimators.kernels.philox import uniform
 from estimators.kernels.relaxation import one_hot
 
-V = 1 << INDEX  # the place of v, the noise of z given b, after u, that of z
+V = 1 << INDEX  # the place of v, the (first) noise of z given b, after that of z or of b
 
 
 class Conditioned(NamedTuple):
-    """z(z, share, b, a, c): z given b, from the fresh noise v; share: its derivative in the logits, of categories in log p.
+    """z(z, share, b, tag, a, c): z given b, from fresh noise v; share: its derivative in the logits, of categories in log p.
 
     tied(share, z, b, a, c): the same derivative where z given b is z itself.
     pull(g, y, v, share, w, a, b, c): g += w (dz/dl)' J(y) v, y the soft point of z; v is used up, w one number.
@@ -58,9 +58,9 @@ def bits_given(at: Lanes) -> Conditioned:
     ZERO, ONE = R(0), R(1)
 
     @at.be.jit
-    def z_given(z, share, b, a, c):  # type: ignore[no-untyped-def]
+    def z_given(z, share, b, tag, a, c):  # type: ignore[no-untyped-def]
         for d in range(D):
-            words(c.buf, d, V, c)
+            words(c.buf, d, tag, c)
             for l in range(L):
                 v = u(c.buf[l])
                 sign = ONE if b[d, l] > ZERO else -ONE
@@ -96,11 +96,11 @@ def categories_given(at: Lanes) -> Conditioned:
     ZERO, ONE = R(0), R(1)
 
     @at.be.jit
-    def z_given(z, share, b, a, c):  # type: ignore[no-untyped-def]
+    def z_given(z, share, b, tag, a, c):  # type: ignore[no-untyped-def]
         for d in range(D):
             a[:] = ZERO
             for i in range(C):
-                words(c.buf, d * C + i, V, c)
+                words(c.buf, d * C + i, tag, c)
                 for l in range(L):
                     z[d, i, l] = log(-log(u(c.buf[l])))
                     a[l] += b[d, i, l] * z[d, i, l]

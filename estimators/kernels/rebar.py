@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import numpy as np
 from estimators.kernels import vmath
 from estimators.kernels.backend import Function
 from estimators.kernels.base import Form, Lanes
-from estimators.kernels.conditional_relaxation import conditioned
+from estimators.kernels.conditional_relaxation import V, conditioned
 from estimators.kernels.families import LOGIT, THETA
 from estimators.kernels.relaxation import FAMILIES, entry, one_hot
 from estimators.kernels.relaxation import relaxation as relaxed
@@ -41,7 +42,7 @@ def rebar(temperature: float, eta: float, coupling: str, relaxation: str, steps:
             if as_one:
                 tied(share, s, b, r[0], c)
             else:
-                z_given(s_tilde, share, b, r[0], c)
+                z_given(s_tilde, share, b, V, r[0], c)
                 add_logits(s_tilde, kappa, c)
                 soft(s_tilde, one_lam, r[0], r[1])
             add_logits(s, kappa, c)
@@ -106,7 +107,7 @@ def relax(hidden: int, steps: int, lr: float) -> Form:
             units, a, a_tilde = r[2:], r[0], r[1]
             g[:] = ZERO
             draw(b, y, 0, c)
-            z_given(y_tilde, share, b, a, c)
+            z_given(y_tilde, share, b, V, a, c)
             soft(y, ONE, a, a_tilde)
             soft(y_tilde, ONE, a, a_tilde)
             net(a, dc, y, units, c)
@@ -122,25 +123,19 @@ def relax(hidden: int, steps: int, lr: float) -> Form:
 
         return estimate
 
-    def state(learned: Mapping[str, Tensor]) -> np.ndarray:
-        parts = [learned[name].detach().double().numpy().ravel() for name in ("W", "a", "w", "c0")]
-        return np.concatenate(parts)
-
-    return Form(3, 2 + hidden, build, families=FAMILIES, state=state)
+    return Form(3, 2 + hidden, build, families=FAMILIES, state=weights_of)
 
 
-def network(at: Lanes, hidden: int) -> Function:
-    """`net(out, dc, y, units, c)`: out = w . tanh(W (2 y - 1) + a) + c0, and dc its gradient in y.
+def network(at: Lanes, hidden: int, scale: float = 2.0, shift: float = -1.0) -> Function:
+    """`net(out, dc, y, units, c)`: out = w . tanh(W (scale y + shift) + a) + c0, and dc its gradient in y.
 
     tanh h = 2 sigmoid(2 h) - 1. units: rows `[hidden, L]` to work in.
     """
-    P, L, R, of, sigmoid = at.shape.P, at.L, at.be.real, entry(at.be, at.shape), vmath.sigmoid(at.be)
-    A, W_OUT, OFFSET = (
-        hidden * P,
-        hidden * P + hidden,
-        hidden * P + 2 * hidden,
-    )  # places of a, w and c0 in the state, after W
-    ZERO, ONE, TWO = R(0), R(1), R(2)
+    L, R, of, sigmoid = at.L, at.be.real, entry(at.be, at.shape), vmath.sigmoid(at.be)
+    inputs = math.prod(at.shape.event)
+    A = hidden * inputs  # places of a, w and c0 in the state, after W
+    W_OUT, OFFSET = A + hidden, A + 2 * hidden
+    ZERO, ONE, TWO, SCALE, SHIFT = R(0), R(1), R(2), R(scale), R(shift)
 
     @at.be.jit
     def net(out, dc, y, units, c):  # type: ignore[no-untyped-def]
@@ -148,20 +143,26 @@ def network(at: Lanes, hidden: int) -> Function:
         for h in range(hidden):
             unit, w = units[h], c.state[W_OUT + h]
             unit[:] = c.state[A + h]
-            for i in range(P):
-                weight, input_ = c.state[h * P + i], of(y, i)
+            for i in range(inputs):
+                weight, input_ = c.state[h * inputs + i], of(y, i)
                 for l in range(L):
-                    unit[l] += weight * (TWO * input_[l] - ONE)
+                    unit[l] += weight * (SCALE * input_[l] + SHIFT)
             for l in range(L):
                 t = TWO * sigmoid(TWO * unit[l]) - ONE
                 out[l] += w * t
-                unit[l] = TWO * (w * (ONE - t * t))
-        for i in range(P):
+                unit[l] = SCALE * (w * (ONE - t * t))
+        for i in range(inputs):
             slope = of(dc, i)
             slope[:] = ZERO
             for h in range(hidden):
-                weight, unit = c.state[h * P + i], units[h]
+                weight, unit = c.state[h * inputs + i], units[h]
                 for l in range(L):
                     slope[l] += weight * unit[l]
 
     return net
+
+
+def weights_of(learned: Mapping[str, Tensor]) -> np.ndarray:
+    """The network's weights, as `net` reads them."""
+    parts = [learned[name].detach().double().numpy().ravel() for name in ("W", "a", "w", "c0")]
+    return np.concatenate(parts)

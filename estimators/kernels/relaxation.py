@@ -5,13 +5,14 @@ Of categories a sum over those of a site comes first: a, b are rows `[L]` to tak
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from estimators.kernels import vmath
 from estimators.kernels.backend import Backend, Function
-from estimators.kernels.base import Lanes, Shape
+from estimators.kernels.base import Form, Lanes, Shape
 from estimators.kernels.families import LOGIT, PROBABILITY, THETA, P, cut_of
 from estimators.kernels.philox import uniform
 
@@ -47,6 +48,30 @@ def relaxation(at: Lanes) -> Relaxation:
 def mean_of(at: Lanes) -> Mean:
     """Of bits or categories."""
     return mean_of_categories(at) if one_hot(at.shape) else mean_of_bits(at)
+
+
+def passed_back(points: Callable[[Lanes], Function], weight: float, soft: bool = False) -> Form:
+    """g = weight J(y) grad f(x), and the value f(x): `points(at)` is what makes x[0] = x and x[1] = y, `make(x, e, r, c)`.
+
+    soft: x[0] is y itself. e `[points, *event, L]` and two rows r are there to work in.
+    """
+
+    def build(at: Lanes) -> Function:
+        df, credit, jacobian, make = at.df, at.credit, relaxation(at).jacobian, points(at)
+        Y, w, ZERO, ONE = 0 if soft else 1, at.be.real(weight), at.be.real(0), at.be.real(1)
+
+        @at.be.jit
+        def estimate(g, x, e, r, c):  # type: ignore[no-untyped-def]
+            g[:] = ZERO
+            make(x, e, r, c)
+            df(e[0], x[0], c)
+            jacobian(g, x[Y], e[0], w, r[0])
+            r[0, :] = ONE
+            credit(x[0], r[0], c)
+
+        return estimate
+
+    return Form(1 if soft else 2, 2, build, gradient=True, families=FAMILIES)
 
 
 def one_hot(shape: Shape) -> bool:
