@@ -117,7 +117,7 @@ def arsm(plus: bool = False, unique: bool = False) -> Estimator:
         ["categorical"],
         noise=lambda size: size.family.noise(size),
         value=value if unique else None,
-        kernel=None if plus or unique else "estimators.kernels.arsm:arsm",
+        kernel=None if unique else "estimators.kernels.arsm:arsm",
         settings={"plus": plus, "unique": unique},
         source="arXiv:1905.01413",
     )
@@ -182,7 +182,7 @@ def ars(plus: bool = False, unique: bool = False) -> Estimator:
         ["categorical"],
         noise=reference_noise,
         value=value if unique else None,
-        kernel=None if plus or unique else "estimators.kernels.arsm:ars",
+        kernel=None if unique else "estimators.kernels.arsm:ars",
         settings={"plus": plus, "unique": unique},
         source="arXiv:1905.01413",
     )
@@ -195,7 +195,8 @@ def integrated(q: Family, gumbel: Tensor, j: Tensor, l: Tensor) -> Tensor:
     where m = l. With M the least e_c e^{-l_c} of the other places, which t does not move, the winner of e_c e^{-l_c} is
         m  where t < min(M e^{l_m}, s sigmoid(l_m - l_p)),
         p  where t > max(s - M e^{l_p}, s sigmoid(l_m - l_p)), another where M e^{l_m} < t < s - M e^{l_p}:
-    an interval of t for each m, of whose intersection the mean is the middle.
+    an interval of t for each m, of whose intersection the mean is the middle. (The code of Dong et al. holds fixed whether m wins,
+    and not which other place does, which is biased.)
     """
     C = gumbel.shape[-1]
     c = torch.arange(C, device=gumbel.device)

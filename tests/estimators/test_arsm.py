@@ -206,6 +206,30 @@ def test_the_interval_of_the_reference_entry(C):
     assert gap[seen].abs().max() < 1 / 400
 
 
+def middle_given_whether_m_wins(q, gumbel, j, l):
+    """`integrated`, had it not mattered which other place wins."""
+    C = gumbel.shape[-1]
+    c = torch.arange(C)
+    m = c.reshape(C, *[1] * gumbel.ndim)
+    p = torch.where(m == l, j, l)
+    e = (-gumbel).exp()
+    s = e.gather(-1, j.expand(*e.shape[:-1], 1)) + e.gather(-1, l.expand(*e.shape[:-1], 1))
+    G = swapped_with(gumbel, j)
+    logits = q.theta.expand(G.shape)
+    l_m, l_p = (logits.gather(-1, at.expand(*G.shape[:-1], 1)) for at in (m, p))
+    log_M = torch.where((c == m) | (c == p), torch.inf, -G - logits).amin(-1, keepdim=True)
+    edge = torch.minimum((log_M + l_m).exp(), s * (l_m - l_p).sigmoid())
+    wins = q.sample(G).argmax(-1, keepdim=True) == m
+    low, high = torch.where(wins, 0.0, edge).amax(0), torch.where(wins, edge, s).amin(0)
+    return 0.5 * (low + high) / e.sum(-1, keepdim=True)
+
+
+def test_an_interval_of_whether_m_wins_alone_is_seen(agreement, small, monkeypatch):
+    monkeypatch.setattr("estimators.arsm.integrated", middle_given_whether_m_wins)
+    found = agreement(ars(plus=True), small("categories"), 262_144)
+    assert found.z > found.allowed
+
+
 def test_on_one_site_their_mean_is_local_expectation(agreement):
     one = Problem(
         "one", Categorical, tensor([0.3, -0.5, 0.8, -9.0]), lambda x: (x[..., 0, :] * tensor(1, -2, 3, 5)).sum(-1)

@@ -34,6 +34,9 @@ CASES: list[Case] = [
     (("ugc", {}), QUADRATIC, "converged"),
     (("ugc", {"clip": 1.5}), QUADRATIC, "mid"),
     (("ars", {}), SITES, "mid"),
+    (("ars", {"plus": True}), SITES, "mid"),
+    (("ars", {"plus": True}), PAIRS, "mid"),
+    (("arsm", {"plus": True}), SITES, "mid"),
     (("arsm", {}), SITES, "converged"),
     (("arsm", {}), PAIRS, "mid"),
     (("disarm_categorical", {}), SITES, "mid"),
@@ -59,8 +62,8 @@ SMALL: list[Case] = [
     (("ar", {}), ("bernoulli_toy", {"dim": 3}), "mid"),
     (("bitflip", {}), ("bernoulli_toy", {"dim": 3}), "mid"),
     (("ugc", {}), ("bernoulli_toy", {"dim": 3}), "mid"),
-    (("ars", {}), ("quadratic", {"family": "categorical", "dim": 2}), "mid"),
-    (("arsm", {}), ("quadratic", {"family": "categorical", "dim": 2}), "mid"),
+    (("ars", {"plus": True}), ("quadratic", {"family": "categorical", "dim": 2}), "mid"),
+    (("arsm", {"plus": True}), ("quadratic", {"family": "categorical", "dim": 2}), "mid"),
     (("disarm_categorical", {}), ("quadratic", {"family": "categorical", "dim": 2}), "mid"),
     (
         ("disarm_categorical", {"form": "importance_weighted"}),
@@ -106,7 +109,9 @@ def test_in_single_precision_it_is_the_torch_form_but_for_draws_at_a_threshold(p
 
 CATEGORIES: list[Named] = [
     ("ars", {}),
+    ("ars", {"plus": True}),
     ("arsm", {}),
+    ("arsm", {"plus": True}),
     ("disarm_categorical", {"samples": 4}),
     ("disarm_categorical", {"form": "importance_weighted"}),
 ]
