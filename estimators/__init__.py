@@ -26,6 +26,7 @@ ESTIMATORS = Registry.grouped(
             "nvil": "estimators.nvil:nvil",
             "control_variate_regression": "estimators.control_variate_regression:control_variate_regression",
             "local_signals": "estimators.local_signals:local_signals",
+            "actor_critic": "estimators.actor_critic:actor_critic",
         },
         "control variates that use f": {
             "delta_method": "estimators.delta_method:delta_method",

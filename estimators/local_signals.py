@@ -18,15 +18,23 @@ if TYPE_CHECKING:
 BASELINES = ("none", "leave_one_out")
 
 
+def layer_of(q: Family, sites: int) -> Tensor:
+    """`[D]`: the layer of each site, 0 where there are none."""
+    found = torch.zeros(sites, dtype=torch.long)
+    for index, members in enumerate(q.layers):
+        found[members] = index
+    return found
+
+
+def last_layer(q: Family, parts: Tensor) -> Tensor:
+    """`[T]`: the last layer that each addend depends on; -1 where it depends on none."""
+    return torch.where(parts > 0, layer_of(q, parts.shape[1]).to(parts.device), -1).amax(1)
+
+
 def downstream(q: Family, parts: Tensor) -> Tensor:
     """`[T, D]`: addend t depends on site d, or on a site of a layer after d's, which may depend on it."""
-    if not len(q.layers):
-        return parts
-    layer = torch.zeros(parts.shape[1], device=parts.device)
-    for index, sites in enumerate(q.layers):
-        layer[sites] = index
-    last = torch.where(parts > 0, layer, -1.0).amax(1)
-    return (parts > 0) | (last[:, None] > layer)
+    layer = layer_of(q, parts.shape[1]).to(parts.device)
+    return (parts > 0) | (last_layer(q, parts)[:, None] > layer)
 
 
 def across_sites(q: Family, weight: Tensor, s: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 
 from estimators.base import BIASED, UNBIASED, Estimator, Learning, Size
 from estimators.learning import adam, check_learning
-from estimators.local_signals import across_sites
+from estimators.local_signals import across_sites, layer_of
 from estimators.score_function import draw
 from problems.settings import at_least
 
@@ -21,14 +21,6 @@ if TYPE_CHECKING:
 
 NETWORK = ("W", "a", "w")
 BATCH = 20  # replicates of a step, each with all the data
-
-
-def layer_of(q: Family, sites: int) -> Tensor:
-    """`[D]`: the layer of each site, 0 where there are none."""
-    found = torch.zeros(sites, dtype=torch.long)
-    for index, members in enumerate(q.layers):
-        found[members] = index
-    return found
 
 
 def inputs(q: Family, x: Tensor, data: Tensor | None, state: Mapping[str, Tensor]) -> Tensor:
@@ -50,6 +42,20 @@ def network(state: Mapping[str, Tensor], y: Tensor) -> Tensor:
     return ((torch.einsum("...li,lhi->...lh", y, state["W"]) + state["a"]).tanh() * state["w"]).sum(-1)
 
 
+def networks(size: Size, hidden: int, generator: torch.Generator, data: Tensor | None) -> dict[str, Tensor]:
+    """A network for each layer, of output 0 at first, a constant c beside it, and the mean of the data."""
+    layers = max(len(size.family.layers), 1)
+    width = (0 if data is None else data.shape[1]) + (math.prod(size.event) if layers > 1 else 0)
+    W = torch.randn(layers, hidden, width, generator=generator, dtype=torch.float64)
+    return {
+        "W": W / math.sqrt(max(width, 1)),
+        "a": torch.zeros(layers, hidden),
+        "w": torch.zeros(layers, hidden),
+        "c": torch.zeros(layers),
+        "centre": torch.zeros(0) if data is None else data.mean(0),
+    }
+
+
 def nvil(
     samples: int = 1,
     hidden: int = 100,
@@ -65,7 +71,7 @@ def nvil(
     (Adam), and what it leaves is centred by a moving average, both on samples that the measured ones do not share: unbiased for
     Expectation and Elbo. normalised=True divides by max(1, the running standard deviation of what is left), as published: biased,
     by a positive factor for each layer. K evaluations of f, no gradient of f.
-    Mnih & Gregor 2014, arXiv:1402.0030, sections 2.3.1 to 2.3.3 (all of f for each layer: for local signals see `local_signals`).
+    Mnih & Gregor 2014, arXiv:1402.0030, sections 2.3.1 to 2.3.3 (all of f for each layer; with local signals, `actor_critic`).
     """
     at_least("nvil", 1, samples=samples, hidden=hidden)
     check_learning("nvil", steps, lr)
@@ -73,18 +79,7 @@ def nvil(
         raise ValueError(f"nvil[decay={decay}]: the decay must be at least 0 and less than 1")
 
     def init(size: Size, generator: torch.Generator, data: Tensor | None) -> dict[str, Tensor]:
-        layers = max(len(size.family.layers), 1)
-        features = 0 if data is None else data.shape[1]
-        width = features + (math.prod(size.event) if layers > 1 else 0)
-        W = torch.randn(layers, hidden, width, generator=generator, dtype=torch.float64)
-        return {
-            "W": W / math.sqrt(max(width, 1)),
-            "a": torch.zeros(layers, hidden),
-            "w": torch.zeros(layers, hidden),
-            "c": torch.zeros(layers),
-            "v": torch.zeros(layers),
-            "centre": torch.zeros(0) if data is None else data.mean(0),
-        }
+        return {**networks(size, hidden, generator, data), "v": torch.zeros(max(len(size.family.layers), 1))}
 
     def learn(
         state: Mapping[str, Tensor], q: Family, x: Tensor, fx: Tensor, data: Tensor | None, step: int
