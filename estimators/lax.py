@@ -40,6 +40,7 @@ def lax(hidden: int = 10, steps: int = 300, lr: float = 0.01) -> Estimator:
         combine,
         [name for name in FAMILIES if name != "von_mises"],  # the path needs a function of the angle, which no network of x is
         learning=learned("lax", hidden, steps, lr),
+        kernel="estimators.kernels.lax:lax",
         settings={"hidden": hidden, "steps": steps, "lr": lr},
         source="arXiv:1711.00123",
     )
@@ -73,6 +74,7 @@ def dlax(hidden: int = 10, steps: int = 300, lr: float = 0.01) -> Estimator:
         combine,
         RELAXED,
         learning=learned("dlax", hidden, steps, lr),
+        kernel="estimators.kernels.lax:dlax",
         settings={"hidden": hidden, "steps": steps, "lr": lr},
         source="arXiv:1711.00123",
     )

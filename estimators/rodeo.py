@@ -106,6 +106,7 @@ def rodeo(samples: int = 2, hidden: int = 10, steps: int = 300, lr: float = 0.01
         combine,
         ["bernoulli", "categorical"],
         learning=Learning(init, least_variance(*learned, lr=lr), steps, BATCH),
+        kernel="estimators.kernels.rodeo:rodeo",
         settings={"samples": samples, "hidden": hidden, "steps": steps, "lr": lr},
         source="arXiv:2202.09497",
     )
