@@ -9,6 +9,7 @@ import torch
 
 from estimators.base import Ask, Estimator, Learning
 from estimators.learning import BATCH, check_learning, least_variance
+from estimators.muprop import FAMILIES
 from estimators.score_function import draw
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def double_cv(samples: int = 2, steps: int = 300, lr: float = 0.01) -> Estimator
         [Ask.SAMPLE | Ask.GRADIENT] * samples,
         draw,
         combine,
-        ["bernoulli", "categorical", "poisson", "normal", "gamma"],
+        FAMILIES,
         learning=Learning(init, least_variance("alpha", lr=lr), steps, BATCH),
         kernel="estimators.kernels.control_variates:double_cv",
         settings={"samples": samples, "steps": steps, "lr": lr},

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
     from problems.families.base import Family
 
+FAMILIES = [  # those whose mean has a derivative
+    *("bernoulli", "categorical", "subset", "poisson", "geometric", "binomial"),
+    *("normal", "gamma", "weibull", "beta", "dirichlet"),
+]
+
 
 def draw(q: Family, noise: Tensor) -> Tensor:
     """x_k ~ q, and the mean mu of q; x: [K + 1, ..., *event]."""
@@ -58,7 +63,7 @@ def muprop(samples: int = 1, linear: bool = True, eta: float = 1.0, steps: int =
         [Ask.SAMPLE] * samples + [Ask.RELAXED | (Ask.GRADIENT if linear else Ask.VALUE)],
         draw,
         combine if linear else combine_simple,
-        ["bernoulli", "categorical", "poisson", "normal", "gamma"],
+        FAMILIES,
         noise=noise,
         learning=Learning(init, least_variance("eta", lr=lr), steps, BATCH),
         kernel="estimators.kernels.control_variates:muprop",

@@ -10,8 +10,10 @@ import torch
 from bench.evaluate import gradients, prepare
 from estimators.double_cv import double_cv, others
 from estimators.score_function import rloo
+from problems import PROBLEMS
 
-PROBLEMS = [
+COSTS = ["geometric", "binomial", "weibull", "beta", "dirichlet"]
+SMALL = [
     "bits",
     "bits elbo",
     "categories",
@@ -23,13 +25,19 @@ PROBLEMS = [
 ]
 
 
-@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize("problem", SMALL)
 @pytest.mark.parametrize("samples", [2, 4])
 def test_it_agrees_with_the_exact_gradient(agreement, small, samples, problem):
     found = agreement(double_cv(samples=samples, steps=60), small(problem))
     evaluations = samples * max(small(problem).rows, 1)
     assert found.z < found.allowed
     assert (found.f, found.df) == (evaluations, evaluations)
+
+
+@pytest.mark.parametrize("family", ["subset", *(f"{name}_cost" for name in COSTS)])
+def test_other_families_that_have_a_mean(agreement, family):
+    found = agreement(double_cv(samples=3, steps=20), PROBLEMS[family]())
+    assert found.z < found.allowed
 
 
 def test_rows_drawn_for_each_replicate_agree(agreement, small):

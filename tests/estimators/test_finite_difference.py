@@ -10,13 +10,16 @@ import pytest
 import torch
 
 from bench.evaluate import Count, ask, prepare
-from estimators.base import claim_of, mismatch, target_of
+from estimators.base import Estimator, claim_of, mismatch, target_of
+from estimators.evolution_strategies import evolution_strategies
 from estimators.finite_difference import finite_difference
 from estimators.noise import MEASURE
+from problems import PROBLEMS
 from problems.base import Problem
 from problems.truth import gauss_hermite, log_probability, true_gradient
 
 DISCRETE = ["bits", "bits elbo", "categories", "categories elbo"]
+COSTS = ["poisson", "geometric", "binomial", "gamma", "weibull", "beta", "dirichlet", "von_mises"]
 STEP = 0.8
 
 
@@ -164,6 +167,13 @@ def test_the_variance_grows_as_the_step_falls(agreement: Callable[..., Any], sma
         ) ** 2
         found = short.total_variance / long.total_variance
         assert abs(found / growth - 1) < 4 * error**0.5 + 0.02, (name, common)
+
+
+@pytest.mark.parametrize("estimator", [finite_difference(0.01), evolution_strategies(4, 0.01)], ids=lambda e: e.name)
+@pytest.mark.parametrize("name", ["subset", *(f"{name}_cost" for name in COSTS)])
+def test_a_short_step_leaves_no_bias_to_be_seen(name: str, estimator: Estimator, agreement: Callable[..., Any]) -> None:
+    found = agreement(estimator, PROBLEMS[name]())
+    assert found.z < found.allowed
 
 
 def test_an_infinite_support_has_no_target(small: Callable[[str], Problem]) -> None:

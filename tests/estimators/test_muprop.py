@@ -11,8 +11,10 @@ from bench.evaluate import gradients, prepare
 from estimators.base import mismatch
 from estimators.muprop import combine, muprop
 from estimators.score_function import reinforce
+from problems import PROBLEMS
 
-PROBLEMS = [
+COSTS = ["geometric", "binomial", "weibull", "beta", "dirichlet"]
+SMALL = [
     "bits",
     "bits elbo",
     "categories",
@@ -24,7 +26,7 @@ PROBLEMS = [
 ]
 
 
-@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize("problem", SMALL)
 def test_it_agrees_with_the_exact_gradient(agreement, small, problem):
     found = agreement(muprop(samples=2), small(problem))
     rows = max(small(problem).rows, 1)
@@ -59,6 +61,12 @@ def test_learning_the_scale_lessens_the_variance(agreement, small):
     for linear in (True, False):
         fixed, learned = (agreement(muprop(linear=linear, eta=0.2, steps=n), small("bits elbo")) for n in (0, 200))
         assert learned.total_variance < fixed.total_variance - 4 * fixed.total_variance_se
+
+
+@pytest.mark.parametrize("family", ["subset", *(f"{name}_cost" for name in COSTS)])
+def test_other_families_that_have_a_mean(agreement, family):
+    found = agreement(muprop(samples=2), PROBLEMS[family]())
+    assert found.z < found.allowed
 
 
 def test_rows_drawn_for_each_replicate_agree(agreement, small):
