@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from problems.base import Problem
 
 
-OBJECTIVES = ("Expectation", "Elbo", "ImportanceWeighted", "InclusiveKL")
+OBJECTIVES = ("Expectation", "Elbo", "ImportanceWeighted", "Renyi", "InclusiveKL")
 
 
 class Kernel(Protocol):

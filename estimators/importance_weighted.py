@@ -141,6 +141,7 @@ def rws_dreg(samples: int = 5, normalised: bool = False) -> Estimator:
         combine,
         PATHS,
         claims={"InclusiveKL": "consistent"},
+        kernel=HOME + "rws_dreg",
         settings={"samples": samples, "normalised": normalised},
         source="arXiv:1810.04152",
     )

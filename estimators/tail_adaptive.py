@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from estimators.base import Ask, Estimator, across
-from estimators.importance_weighted import PATHS, draw
+from estimators.importance_weighted import HOME, PATHS, draw
 from problems.settings import at_least
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def tail_adaptive(samples: int = 5, beta: float = -1.0) -> Estimator:
         combine,
         PATHS,
         claims={"Elbo": "biased" if beta and samples > 1 else "unbiased"},
+        kernel=HOME + "tail_adaptive",
         settings={"samples": samples, "beta": beta},
         source="arXiv:1810.11943",
     )

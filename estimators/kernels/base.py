@@ -46,11 +46,12 @@ class Here(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """event: shape of a point. P: parameters of one datum's sites. samples: draws of the objective."""
+    """event: shape of a point. P: parameters of one datum's sites. samples, alpha: draws and Renyi's order of the objective."""
 
     event: tuple[int, ...]
     P: int
     samples: int
+    alpha: float = 0.0
 
     @property
     def D(self) -> int:

@@ -72,6 +72,7 @@ class Pair:
     features: int = 0
     distinct: int = 0
     dtype: str = "float64"
+    alpha: float = 0.0
 
     @property
     def P(self) -> int:
@@ -91,7 +92,7 @@ class Pair:
     @property
     def shape(self) -> Shape:
         """What forms are sized by."""
-        return Shape(self.event, self.sites, self.samples)
+        return Shape(self.event, self.sites, self.samples, self.alpha)
 
     @cached_property
     def form(self) -> Form:

@@ -1,4 +1,7 @@
-"""Gradients of importance-weighted bounds in lanes: the log weights log w_k = f(x_k) - log q(x_k), v = softmax(log w)."""
+"""Gradients of importance-weighted bounds in lanes: the log weights log w_k = f(x_k) - log q(x_k), v = softmax(log w).
+
+For Renyi's bound of order alpha every log w_k is (1 - alpha)(f - log q), and what is made of them is divided by 1 - alpha.
+"""
 
 from __future__ import annotations
 
@@ -7,32 +10,26 @@ from collections.abc import Callable
 
 from estimators.kernels import vmath
 from estimators.kernels.backend import Backend, Function
-from estimators.kernels.base import Form, Lanes, Shape
+from estimators.kernels.base import Form, Lanes
 
 PATHS = ("normal", "gamma")
-
-
-def draws(shape: Shape) -> int:
-    """K, of the bound."""
-    return shape.samples
-
-
-def rows(shape: Shape) -> int:
-    """Those of `Weights`, of the coefficients a_k and of the means of the others, K each, and two more."""
-    return 4 * shape.samples + 2
 
 
 def weights(at: Lanes, K: int) -> Function:
     """`weights(log_w, v, bound, total, x, e, c)`: draws x_k, their log w_k, v_k and the bound, log 1/K sum_k w_k."""
     be, L, sample, f = at.be, at.L, at.q.sample, at.f
-    exp, log, R = vmath.exp(be), vmath.log(be), be.real
-    LOG_K, ZERO, ONE = R(math.log(K)), R(0), R(1)
+    exp, log, R, alpha = vmath.exp(be), vmath.log(be), be.real, at.shape.alpha
+    LOG_K, ZERO, ONE, TILT = R(math.log(K)), R(0), R(1), R(1 - alpha)
 
     @be.jit
     def weights(log_w, v, bound, total, x, e, c):  # type: ignore[no-untyped-def]
         for k in range(K):
             sample(x[k], e[0], k, c)
             f(log_w[k], x[k], c)
+        if alpha:
+            for k in range(K):
+                for l in range(L):
+                    log_w[k, l] *= TILT
         for l in range(L):
             bound[l] = log_w[0, l]
             total[l] = ZERO
@@ -97,16 +94,21 @@ def of_the_others(at: Lanes, K: int, add: Function) -> Function:
     return others
 
 
-Coefficients = Callable[[Lanes, int], Function]
+Finish = Callable[[Lanes, int], Function]
 
 
-def scored(coefficients: Coefficients, samples: int | None = None) -> Form:
-    """g = sum_k a_k grad log q(x_k), a filled in by `coefficients(at, K)`: `(a, hat, log_w, v, bound, spare)`."""
+def weighed(
+    finish: Finish, samples: int | None = None, extra: int = 0, plain: bool = False, paths: bool = False
+) -> Form:
+    """The samples of a bound, weighed, the model credited with v_k (plain: 1/K), and what `finish(at, K)` makes of them.
+
+    That is `(g, x, e, a, hat, log_w, v, bound, spare, c)`: a, hat `[K, L]` and spare `[L]` are to work in. extra: points kept
+    beyond the K. paths: for families that are reparameterised, with f's gradient.
+    """
 
     def build(at: Lanes) -> Function:
-        K = samples or at.shape.samples
-        scores, credit = at.q.scores(K), at.credit
-        weigh, fill = weights(at, K), coefficients(at, K)
+        K, L, credit = samples or at.shape.samples, at.L, at.credit
+        weigh, end, ONE_K = weights(at, K), finish(at, K), at.be.real(1 / K)
 
         @at.be.jit
         def estimate(g, x, e, r, c):  # type: ignore[no-untyped-def]
@@ -119,27 +121,110 @@ def scored(coefficients: Coefficients, samples: int | None = None) -> Form:
                 r[4 * K + 1],
             )
             weigh(log_w, v, bound, spare, x, e, c)
-            fill(a, hat, log_w, v, bound, spare)
-            scores(g, x, a, c)
+            if plain:
+                for l in range(L):
+                    spare[l] = ONE_K
             for k in range(K):
-                credit(x[k], v[k], c)
+                if plain:
+                    credit(x[k], spare, c)
+                else:
+                    credit(x[k], v[k], c)
+            end(g, x, e, a, hat, log_w, v, bound, spare, c)
 
         return estimate
 
-    return Form(draws, rows, build) if samples is None else Form(samples, 4 * samples + 2, build)
+    return Form(
+        lambda shape: (samples or shape.samples) + extra,
+        lambda shape: 4 * (samples or shape.samples) + 2,
+        build,
+        gradient=paths,
+        families=PATHS if paths else None,
+    )
+
+
+def scored(coefficients: Finish, samples: int | None = None, extra: int = 0) -> Form:
+    """g = sum_k a_k grad log q(x_k), a filled in by `coefficients(at, K)`: `(x, e, a, hat, log_w, v, bound, spare, c)`."""
+
+    def finish(at: Lanes, K: int) -> Function:
+        scores, fill = at.q.scores(K), coefficients(at, K)
+
+        @at.be.jit
+        def end(g, x, e, a, hat, log_w, v, bound, spare, c):  # type: ignore[no-untyped-def]
+            fill(x, e, a, hat, log_w, v, bound, spare, c)
+            scores(g, x, a, c)
+
+        return end
+
+    return weighed(finish, samples, extra)
+
+
+def by_path(coefficients: Finish, samples: int | None = None, plain: bool = False, total: bool = False) -> Form:
+    """g = sum_k a_k (dx_k/dtheta)' grad log w_k, a filled in by `coefficients(at, K)`: `(a, hat, log_w, v, spare)`.
+
+    total: less sum_k v_k grad log q(x_k).
+    """
+
+    def finish(at: Lanes, K: int) -> Function:
+        assert at.q.paths is not None
+        L, df, paths, scores = at.L, at.df, at.q.paths(K), at.q.scores(K)
+        fill, ZERO = coefficients(at, K), at.be.real(0)
+
+        @at.be.jit
+        def end(g, x, e, a, hat, log_w, v, bound, spare, c):  # type: ignore[no-untyped-def]
+            for k in range(K):
+                df(e[k], x[k], c)
+                for l in range(L):
+                    a[k, l] = -v[k, l]
+            if total:
+                scores(g, x, a, c)
+            else:
+                g[:] = ZERO
+            fill(a, hat, log_w, v, spare)
+            paths(g, x, a, e, c)
+
+        return end
+
+    return weighed(finish, samples, plain=plain, paths=True)
+
+
+def powers(once: float, square: float, normalised: bool = False) -> Finish:
+    """a_k = once v_k + square v_k^2; normalised: a_k / sum_j a_j."""
+
+    def coefficients(at: Lanes, K: int) -> Function:
+        L, R = at.L, at.be.real
+        ZERO, ONE, ONCE, SQUARE = R(0), R(1), R(once), R(square)
+
+        @at.be.jit
+        def fill(a, hat, log_w, v, spare):  # type: ignore[no-untyped-def]
+            for k in range(K):
+                for l in range(L):
+                    a[k, l] = v[k, l] * (ONCE + SQUARE * v[k, l])
+            if normalised:
+                for l in range(L):
+                    spare[l] = ZERO
+                for k in range(K):
+                    for l in range(L):
+                        spare[l] += a[k, l]
+                for k in range(K):
+                    for l in range(L):
+                        a[k, l] *= ONE / spare[l]
+
+        return fill
+
+    return coefficients
 
 
 def iwae_score() -> Form:
-    """g = sum_k (log 1/K sum_j w_j - v_k) grad log q(x_k)."""
+    """g = sum_k (L - v_k) grad log q(x_k), L = 1/(1 - alpha) log 1/K sum_j w_j."""
 
     def coefficients(at: Lanes, K: int) -> Function:
-        L = at.L
+        L, untilt = at.L, at.be.real(1 / (1 - at.shape.alpha))
 
         @at.be.jit
-        def fill(a, hat, log_w, v, bound, spare):  # type: ignore[no-untyped-def]
+        def fill(x, e, a, hat, log_w, v, bound, spare, c):  # type: ignore[no-untyped-def]
             for k in range(K):
                 for l in range(L):
-                    a[k, l] = bound[l] - v[k, l]
+                    a[k, l] = untilt * bound[l] - v[k, l]
 
         return fill
 
@@ -147,7 +232,7 @@ def iwae_score() -> Form:
 
 
 def vimco(mean: str) -> Form:
-    """g = sum_k (L - L^(-k) - v_k) grad log q(x_k), L = log 1/K sum_j w_j.
+    """g = sum_k ((L - L^(-k)) / (1 - alpha) - v_k) grad log q(x_k), L = log 1/K sum_j w_j.
 
     arithmetic: L^(-k) = log 1/(K-1) sum_{j != k} w_j; geometric: L^(-k) = log 1/K (sum_{j != k} w_j + w^_k), log w^_k the mean of
     log w_j, j != k.
@@ -155,29 +240,30 @@ def vimco(mean: str) -> Form:
 
     def arithmetic(at: Lanes, K: int) -> Function:
         L, R, others = at.L, at.be.real, of_the_others(at, K, log_add(at.be))
-        LOG_K_1 = R(math.log(K - 1))
+        LOG_K_1, untilt = R(math.log(K - 1)), R(1 / (1 - at.shape.alpha))
 
         @at.be.jit
-        def fill(a, hat, log_w, v, bound, spare):  # type: ignore[no-untyped-def]
+        def fill(x, e, a, hat, log_w, v, bound, spare, c):  # type: ignore[no-untyped-def]
             others(a, log_w, spare)
             for k in range(K):
                 for l in range(L):
-                    a[k, l] = bound[l] - (a[k, l] - LOG_K_1) - v[k, l]
+                    a[k, l] = untilt * (bound[l] - (a[k, l] - LOG_K_1)) - v[k, l]
 
         return fill
 
     def geometric(at: Lanes, K: int) -> Function:
         L, R, join = at.L, at.be.real, log_add(at.be)
         others, total = of_the_others(at, K, join), of_the_others(at, K, add(at.be))
-        LOG_K, one_K_1 = R(math.log(K)), R(1 / (K - 1))
+        LOG_K, one_K_1, untilt = R(math.log(K)), R(1 / (K - 1)), R(1 / (1 - at.shape.alpha))
 
         @at.be.jit
-        def fill(a, hat, log_w, v, bound, spare):  # type: ignore[no-untyped-def]
+        def fill(x, e, a, hat, log_w, v, bound, spare, c):  # type: ignore[no-untyped-def]
             others(a, log_w, spare)
             total(hat, log_w, spare)
             for k in range(K):
                 for l in range(L):
-                    a[k, l] = bound[l] - (join(a[k, l], hat[k, l] * one_K_1) - LOG_K) - v[k, l]
+                    without = join(a[k, l], hat[k, l] * one_K_1) - LOG_K
+                    a[k, l] = untilt * (bound[l] - without) - v[k, l]
 
         return fill
 
@@ -192,7 +278,7 @@ def ovis(gamma: float) -> Form:
         own, constant = R(1 - gamma), R((1 - gamma) * math.log(1 - 1 / K) - math.log(K - 1))
 
         @at.be.jit
-        def fill(a, hat, log_w, v, bound, spare):  # type: ignore[no-untyped-def]
+        def fill(x, e, a, hat, log_w, v, bound, spare, c):  # type: ignore[no-untyped-def]
             others(a, log_w, spare)
             for k in range(K):
                 for l in range(L):
@@ -206,23 +292,14 @@ def ovis(gamma: float) -> Form:
 def ovis_mc(auxiliary: int) -> Form:
     """g = sum_k (d_k - 1/S sum_s d_k^(s)) grad log q(x_k), d_k = L - v_k, in d_k^(s) with x_k replaced by an auxiliary draw."""
 
-    def build(at: Lanes) -> Function:
-        K, L, R, sample, f, credit = at.shape.samples, at.L, at.be.real, at.q.sample, at.f, at.credit
-        scores, weigh, exp, join = at.q.scores(K), weights(at, K), vmath.exp(at.be), log_add(at.be)
+    def coefficients(at: Lanes, K: int) -> Function:
+        L, R, sample, f = at.L, at.be.real, at.q.sample, at.f
+        exp, join = vmath.exp(at.be), log_add(at.be)
         others = of_the_others(at, K, join)
         LOG_K, one_S = R(math.log(K)), R(1 / auxiliary)
 
         @at.be.jit
-        def estimate(g, x, e, r, c):  # type: ignore[no-untyped-def]
-            log_w, v, a, hat, bound, spare = (
-                r[:K],
-                r[K : 2 * K],
-                r[2 * K : 3 * K],
-                r[3 * K : 4 * K],
-                r[4 * K],
-                r[4 * K + 1],
-            )
-            weigh(log_w, v, bound, spare, x, e, c)
+        def fill(x, e, a, hat, log_w, v, bound, spare, c):  # type: ignore[no-untyped-def]
             others(hat, log_w, spare)
             for k in range(K):
                 for l in range(L):
@@ -234,13 +311,10 @@ def ovis_mc(auxiliary: int) -> Form:
                     for l in range(L):
                         both = join(hat[k, l], spare[l])
                         a[k, l] -= one_S * (both - LOG_K - exp(spare[l] - both))
-            scores(g, x, a, c)
-            for k in range(K):
-                credit(x[k], v[k], c)
 
-        return estimate
+        return fill
 
-    return Form(lambda shape: shape.samples + 1, rows, build)
+    return scored(coefficients, extra=1)
 
 
 def wake_phi(samples: int) -> Form:
@@ -250,7 +324,7 @@ def wake_phi(samples: int) -> Form:
         L = at.L
 
         @at.be.jit
-        def fill(a, hat, log_w, v, bound, spare):  # type: ignore[no-untyped-def]
+        def fill(x, e, a, hat, log_w, v, bound, spare, c):  # type: ignore[no-untyped-def]
             for k in range(K):
                 for l in range(L):
                     a[k, l] = v[k, l]
@@ -260,60 +334,71 @@ def wake_phi(samples: int) -> Form:
     return scored(coefficients, samples)
 
 
-def by_path(once: float = 1, square: float = 0, normalised: bool = False, total: bool = False) -> Form:
-    """g = sum_k a_k (dx_k/dtheta)' grad log w_k, a_k = once v_k + square v_k^2; normalised: a_k / sum_j a_j.
-
-    total: less sum_k v_k grad log q(x_k).
-    """
-
-    def build(at: Lanes) -> Function:
-        assert at.q.paths is not None
-        K, L, df, credit = at.shape.samples, at.L, at.df, at.credit
-        paths, scores, weigh, R = at.q.paths(K), at.q.scores(K), weights(at, K), at.be.real
-        ZERO, ONE, ONCE, SQUARE = R(0), R(1), R(once), R(square)
-
-        @at.be.jit
-        def estimate(g, x, e, r, c):  # type: ignore[no-untyped-def]
-            log_w, v, a, bound, spare = r[:K], r[K : 2 * K], r[2 * K : 3 * K], r[4 * K], r[4 * K + 1]
-            weigh(log_w, v, bound, spare, x, e, c)
-            for k in range(K):
-                df(e[k], x[k], c)
-                credit(x[k], v[k], c)
-                for l in range(L):
-                    a[k, l] = -v[k, l]
-            if total:
-                scores(g, x, a, c)
-            else:
-                g[:] = ZERO
-            for k in range(K):
-                for l in range(L):
-                    a[k, l] = v[k, l] * (ONCE + SQUARE * v[k, l])
-            if normalised:
-                for l in range(L):
-                    spare[l] = ZERO
-                for k in range(K):
-                    for l in range(L):
-                        spare[l] += a[k, l]
-                for k in range(K):
-                    for l in range(L):
-                        a[k, l] *= ONE / spare[l]
-            paths(g, x, a, e, c)
-
-        return estimate
-
-    return Form(draws, rows, build, gradient=True, families=PATHS)
-
-
 def dreg(alpha: float, normalised: bool) -> Form:
     """g = sum_k a_k (dx_k/dtheta)' grad log w_k, a_k = alpha v_k + (1 - 2 alpha) v_k^2; v_k^2 / sum_j v_j^2 normalised."""
-    return by_path(alpha, 1 - 2 * alpha, normalised)
+    return by_path(powers(alpha, 1 - 2 * alpha, normalised))
+
+
+def rws_dreg(samples: int, normalised: bool) -> Form:
+    """g = sum_k a_k (dx_k/dtheta)' grad log w_k, a_k = v_k - v_k^2; normalised: softmax_k of log (w_k sum_{j != k} w_j)."""
+
+    def coefficients(at: Lanes, K: int) -> Function:
+        L, exp, R = at.L, vmath.exp(at.be), at.be.real
+        others, ZERO, ONE = of_the_others(at, K, log_add(at.be)), R(0), R(1)
+
+        @at.be.jit
+        def fill(a, hat, log_w, v, spare):  # type: ignore[no-untyped-def]
+            others(a, log_w, spare)
+            for l in range(L):
+                spare[l] = log_w[0, l] + a[0, l]
+            for k in range(K):
+                for l in range(L):
+                    a[k, l] += log_w[k, l]
+                    spare[l] = a[k, l] if a[k, l] > spare[l] else spare[l]
+            for l in range(L):
+                hat[0, l] = ZERO
+            for k in range(K):
+                for l in range(L):
+                    a[k, l] = exp(a[k, l] - spare[l])
+                    hat[0, l] += a[k, l]
+            for k in range(K):
+                for l in range(L):
+                    a[k, l] *= ONE / hat[0, l]
+
+        return fill
+
+    return by_path(coefficients if normalised else powers(1, -1), samples)
 
 
 def stl() -> Form:
     """g = sum_k v_k (dx_k/dtheta)' grad log w_k."""
-    return by_path()
+    return by_path(powers(1, 0))
 
 
 def iwae_pathwise() -> Form:
     """g = sum_k v_k [(dx_k/dtheta)' grad log w_k - grad_theta log q(x_k)]."""
-    return by_path(total=True)
+    return by_path(powers(1, 0), total=True)
+
+
+def tail_adaptive(samples: int, beta: float) -> Form:
+    """g = sum_k gamma_k (dx_k/dtheta)' grad log w_k / sum_j gamma_j, gamma_k = rank_k^beta, 1 the rank of the largest."""
+
+    def coefficients(at: Lanes, K: int) -> Function:
+        L, R, exp, log = at.L, at.be.real, vmath.exp(at.be), vmath.log(at.be)
+        ZERO, ONE, BETA = R(0), R(1), R(beta)
+        ONE_Z = R(1 / sum(r**beta for r in range(1, K + 1)))
+
+        @at.be.jit
+        def fill(a, hat, log_w, v, spare):  # type: ignore[no-untyped-def]
+            for k in range(K):
+                for l in range(L):
+                    a[k, l] = ONE
+                for j in range(K):
+                    for l in range(L):
+                        a[k, l] += ONE if log_w[j, l] > log_w[k, l] else ZERO
+                for l in range(L):
+                    a[k, l] = ONE_Z * exp(BETA * log(a[k, l]))
+
+        return fill
+
+    return by_path(coefficients, samples, plain=True)

@@ -53,6 +53,7 @@ def pair_and_tables(
         features=0 if rows is None else rows.shape[1],
         distinct=jac.shape[1],
         dtype=dtype,
+        alpha=bound.alpha,
     )
     read = pair.form.state
     learned = np.zeros(1) if read is None or state is None else read(state)
