@@ -41,6 +41,7 @@ def bonnet_price(samples: int = 1) -> Estimator:
         draw,
         combine,
         ["normal"],
+        kernel="estimators.kernels.bonnet_price:bonnet_price",
         settings={"samples": samples},
         source="arXiv:1401.4082",
     )

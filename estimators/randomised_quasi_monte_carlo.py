@@ -58,7 +58,7 @@ def sampled(q: Family, size: Size, u: Tensor) -> Tensor:
 
 
 def randomised_quasi_monte_carlo(
-    samples: int = 16, shifts: int = 1, gradient: str = "pathwise", randomised: bool = True
+    samples: int = 8, shifts: int = 1, gradient: str = "pathwise", randomised: bool = True
 ) -> Estimator:
     """RQMC: the pathwise gradient, or the score function, over shifted Sobol points: samples / shifts points to each shift.
 
@@ -110,6 +110,7 @@ def randomised_quasi_monte_carlo(
         FAMILIES if path else None,
         UNBIASED if randomised else CONSISTENT,
         lambda size: [Noise("uniform", (shifts,), (dims(size),))],
+        kernel="estimators.kernels.randomised_quasi_monte_carlo:randomised_quasi_monte_carlo",
         settings={"samples": samples, "shifts": shifts, "gradient": gradient, "randomised": randomised},
         source="arXiv:1807.01604",
     )
