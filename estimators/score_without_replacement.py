@@ -93,6 +93,7 @@ def score_without_replacement(
         noise=gumbels,
         value=value,
         states=states,
+        kernel="estimators.kernels.without_replacement:score_without_replacement",
         settings={"samples": samples, "baseline": baseline, "normalised": normalised, "states": states},
         source="Kool et al. 2019",
     )

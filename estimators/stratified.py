@@ -59,6 +59,7 @@ def stratified(samples: int = 2, design: str = "stratified", baseline: float = 0
         noise=[Noise("uniform", (fronts,), ())],
         value=value,
         states=states,
+        kernel="estimators.kernels.without_replacement:stratified",
         settings={"samples": samples, "design": design, "baseline": baseline, "states": states},
         source="Cochran 1977",
     )

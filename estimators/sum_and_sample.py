@@ -75,7 +75,7 @@ def sum_and_sample(samples: int = 2, chosen: str = "largest", baseline: bool = F
         noise=gumbels,
         value=value,
         states=states,
-        kernel="estimators.kernels.summed:sum_and_sample",
+        kernel="estimators.kernels.without_replacement:sum_and_sample",
         settings={"samples": samples, "chosen": chosen, "baseline": baseline, "states": states},
         source="arXiv:1810.04777",
     )

@@ -91,6 +91,7 @@ def unordered_set(samples: int = 2, baseline: bool = True, states: int = 1024) -
         noise=gumbels,
         value=value,
         states=states,
+        kernel="estimators.kernels.without_replacement:unordered_set",
         settings={"samples": samples, "baseline": baseline, "states": states},
         source="arXiv:2002.06043",
     )

@@ -1,23 +1,15 @@
-"""Sites or states summed with their probabilities, in lanes: indecater, sum_and_sample, and stochastic_ad's alternatives."""
+"""Sites summed with their probabilities, in lanes: indecater, and stochastic_ad's alternatives to a draw."""
 
 from __future__ import annotations
 
-import numpy as np
-
 from estimators.kernels import vmath
 from estimators.kernels.backend import Function
-from estimators.kernels.base import INDEX, Form, Lanes, Shape
-from estimators.kernels.exact import state
+from estimators.kernels.base import INDEX, Form, Lanes
+from estimators.kernels.enumeration import values
 from estimators.kernels.families import LOG_NORM, PROBABILITY, P
 from estimators.kernels.philox import uniform
 
-USED = -1e30  # below every log q that a state is chosen by
 KEPT = 1 << INDEX  # place of the uniform that says which alternative is kept
-
-
-def values(shape: Shape) -> int:
-    """C: the values of a site."""
-    return shape.event[1] if len(shape.event) == 2 else 2
 
 
 def indecater(samples: int, fresh: str) -> Form:
@@ -217,153 +209,3 @@ def keep_slope(at: Lanes, right: float, left: float) -> Function:
                 g[d, l] = weight(c.par, z[d, l], d, l) * slope[d, l]
 
     return estimate
-
-
-def sum_and_sample(samples: int, chosen: str, baseline: bool, states: int) -> Form:
-    """g = sum_{z in S} q(z) (f(z) - b) grad log q(z) + (1 - q(S)) (f(z') - b) grad log q(z'), b = sum_S q f / q(S) or 0.
-
-    Rows: log q of every state; what states are chosen by; of each point chosen its number, weight and f; and two to work in.
-    """
-    K, drawn = samples, chosen == "drawn"
-
-    def build(at: Lanes) -> Function:
-        L, R, f, score, credit, N = at.L, at.be.real, at.f, at.q.score, at.credit, number_of_states(at.shape)
-        list_all, perturb, largest, left, put = (
-            listed(at),
-            perturbed(at),
-            first_of_largest(at),
-            mass_left(at),
-            placed(at),
-        )
-        log_prob, exp, ZERO = at.q.log_prob, vmath.exp(at.be), R(0)
-        PLACE, WEIGHT, VALUE, MASS, MEAN = 2 * N, 2 * N + K, 2 * N + 2 * K, 2 * N + 3 * K, 2 * N + 3 * K + 1
-        FROM = 0 if drawn else K - 1  # the first point that is drawn
-
-        @at.be.jit
-        def estimate(g, x, e, r, c):  # type: ignore[no-untyped-def]
-            z, mass, mean = x[0], r[MASS], r[MEAN]
-            g[:] = ZERO
-            mass[:] = ZERO
-            mean[:] = ZERO
-            list_all(r, z, c)
-            for k in range(K):
-                weight, value = r[WEIGHT + k], r[VALUE + k]
-                if k == K - 1:
-                    left(weight, r)
-                if k == FROM:
-                    perturb(r, c)
-                largest(r, r[PLACE + k], value)
-                put(z, r[PLACE + k])
-                f(value, z, c)
-                if k < K - 1:
-                    log_prob(weight, z, c)
-                    for l in range(L):
-                        weight[l] = exp(weight[l])
-                        mass[l] += weight[l]
-                        mean[l] += weight[l] * value[l]
-            for l in range(L):
-                mean[l] = mean[l] / mass[l] if baseline else ZERO
-            for k in range(K):
-                put(z, r[PLACE + k])
-                credit(z, r[WEIGHT + k], c)
-                for l in range(L):
-                    r[WEIGHT + k, l] *= r[VALUE + k, l] - mean[l]
-                score(g, z, r[WEIGHT + k], c)
-
-        return estimate
-
-    return Form(1, lambda shape: 2 * number_of_states(shape) + 3 * K + 2, build, families=("bernoulli", "categorical"))
-
-
-def number_of_states(shape: Shape) -> int:
-    """N: the size of the support."""
-    return values(shape) ** shape.D
-
-
-def listed(at: Lanes) -> Function:
-    """`list_all(r, x, c)`: rows 0 ... N - 1 are log q of the states, and rows N ... 2 N - 1 are too."""
-    L, N, every, log_prob = at.L, number_of_states(at.shape), state(at), at.q.log_prob
-
-    @at.be.jit
-    def list_all(r, x, c):  # type: ignore[no-untyped-def]
-        for s in range(N):
-            every(x, s)
-            log_prob(r[s], x, c)
-            for l in range(L):
-                r[N + s, l] = r[s, l]
-
-    return list_all
-
-
-def perturbed(at: Lanes) -> Function:
-    """`perturb(r, c)`: a Gumbel variable is added to rows N ... 2 N - 1, of which those used stay far below."""
-    L, N, words, u, log = at.L, number_of_states(at.shape), at.words, uniform(at.be), vmath.log(at.be)
-
-    @at.be.jit
-    def perturb(r, c):  # type: ignore[no-untyped-def]
-        for s in range(N):
-            words(c.buf, s, 0, c)
-            for l in range(L):
-                r[N + s, l] -= log(-log(u(c.buf[l])))
-
-    return perturb
-
-
-def first_of_largest(at: Lanes) -> Function:
-    """`largest(r, place, best)`: the number of the largest of rows N ... 2 N - 1, the first of equals, which is used then."""
-    L, R, N = at.L, at.be.real, number_of_states(at.shape)
-    GONE, ZERO = R(USED), R(0)
-
-    @at.be.jit
-    def largest(r, place, best):  # type: ignore[no-untyped-def]
-        for l in range(L):
-            best[l] = r[N, l]
-            place[l] = ZERO
-        for s in range(1, N):
-            for l in range(L):
-                more = r[N + s, l] > best[l]
-                place[l] = R(s) if more else place[l]
-                best[l] = r[N + s, l] if more else best[l]
-        for s in range(N):
-            for l in range(L):
-                r[N + s, l] = GONE if place[l] == R(s) else r[N + s, l]
-
-    return largest
-
-
-def mass_left(at: Lanes) -> Function:
-    """`left(out, r)`: the sum of q over the states that are not used."""
-    L, R, N, exp = at.L, at.be.real, number_of_states(at.shape), vmath.exp(at.be)
-    GONE, ZERO = R(USED / 2), R(0)
-
-    @at.be.jit
-    def left(out, r):  # type: ignore[no-untyped-def]
-        out[:] = ZERO
-        for s in range(N):
-            for l in range(L):
-                out[l] += exp(r[s, l]) if r[N + s, l] > GONE else ZERO
-
-    return left
-
-
-def placed(at: Lanes) -> Function:
-    """`put(x, place)`: x is in each lane the state of that lane's number, the last site's value changing fastest."""
-    D, L, R, C = at.D, at.L, at.be.real, values(at.shape)
-    ZERO, ONE = R(0), R(1)
-
-    @at.be.jit
-    def bits(x, place):  # type: ignore[no-untyped-def]
-        for d in range(D):
-            for l in range(L):
-                x[d, l] = R((np.int64(place[l]) >> (D - 1 - d)) & 1)
-
-    @at.be.jit
-    def one_hot(x, place):  # type: ignore[no-untyped-def]
-        power = 1
-        for back in range(D):
-            for i in range(C):
-                for l in range(L):
-                    x[D - 1 - back, i, l] = ONE if np.int64(place[l]) // power % C == i else ZERO
-            power *= C
-
-    return one_hot if len(at.shape.event) == 2 else bits

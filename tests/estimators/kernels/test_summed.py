@@ -1,4 +1,4 @@
-"""Kernels of sites or states summed with their probabilities, and of alternatives to a draw: the torch form's gradients."""
+"""Kernels of sites summed with their probabilities, and of alternatives to a draw: the torch form's gradients."""
 
 from __future__ import annotations
 
@@ -34,20 +34,11 @@ CASES: list[Case] = [
     (("stochastic_ad", {"keep": "all", "side": "both"}), QUADRATIC, "mid"),
     (("stochastic_ad", {"keep": "smoothed", "side": "left"}), QUADRATIC, "mid"),
     (("stochastic_ad", {"keep": "smoothed", "side": "both"}), TOY, "mid"),
-    (("sum_and_sample", {}), TOY, "converged"),
-    (("sum_and_sample", {"samples": 1}), QUADRATIC, "mid"),
-    (("sum_and_sample", {"samples": 4, "baseline": True}), QUADRATIC, "mid"),
-    (("sum_and_sample", {"samples": 3, "chosen": "drawn"}), TOY, "mid"),
-    (("sum_and_sample", {"samples": 5, "chosen": "drawn", "baseline": True}), SITES, "mid"),
-    (("sum_and_sample", {"samples": 3}), SITES, "mid"),
     (("indecater", {"samples": 2}), ROWS, "init"),
     (("indecater", {"fresh": "value"}), MIXTURE, "init"),
     (("stochastic_ad", {}), ROWS, "init"),
     (("stochastic_ad", {"keep": "all", "side": "both"}), ROWS, "init"),
     (("stochastic_ad", {"keep": "smoothed"}), ROWS, "init"),
-    (("sum_and_sample", {"samples": 3}), ROWS, "init"),
-    (("sum_and_sample", {"samples": 3, "chosen": "drawn", "baseline": True}), ROWS, "init"),
-    (("sum_and_sample", {}), MIXTURE, "init"),
 ]
 
 
@@ -59,7 +50,7 @@ def test_kernel_is_the_torch_form(pair: Any, estimator: Any, problem: Any, point
     np.testing.assert_allclose(in_plain_python(kernel, replicates), wanted, rtol=0, atol=1e-12 * np.abs(wanted).max())
 
 
-@pytest.mark.parametrize("estimator", ["indecater", "sum_and_sample", "stochastic_ad"])
+@pytest.mark.parametrize("estimator", ["indecater", "stochastic_ad"])
 @pytest.mark.parametrize("family", ["bernoulli", "categorical"])
 def test_of_a_bound_as_well(estimator: str, family: str) -> None:
     problem = replace(PROBLEMS["quadratic"](family=family, dim=2).at("mid"), objective=Elbo(), exact=None)
@@ -75,8 +66,6 @@ def test_of_a_bound_as_well(estimator: str, family: str) -> None:
 SMALL: list[Case] = [
     (("indecater", {}), ("quadratic", {"family": "categorical", "dim": 2}), "mid"),
     (("stochastic_ad", {}), ("bernoulli_toy", {"dim": 3}), "mid"),
-    (("stochastic_ad", {"keep": "all"}), ("bernoulli_toy", {"dim": 3}), "mid"),
-    (("sum_and_sample", {"samples": 3}), ("bernoulli_toy", {"dim": 3}), "mid"),
 ]
 
 
