@@ -94,7 +94,12 @@ ESTIMATORS = Registry.grouped(
         "measure-valued": {
             "measure_valued_normal": "estimators.measure_valued:measure_valued_normal",
             "measure_valued_bernoulli": "estimators.measure_valued:measure_valued_bernoulli",
+            "measure_valued_categorical": "estimators.measure_valued:measure_valued_categorical",
             "measure_valued_poisson": "estimators.measure_valued:measure_valued_poisson",
+            "measure_valued_geometric": "estimators.measure_valued:measure_valued_geometric",
+            "measure_valued_binomial": "estimators.measure_valued:measure_valued_binomial",
+            "measure_valued_gamma": "estimators.measure_valued:measure_valued_gamma",
+            "measure_valued_weibull": "estimators.measure_valued:measure_valued_weibull",
         },
         "finite differences": {
             "finite_difference": "estimators.finite_difference:finite_difference",
