@@ -6,9 +6,9 @@ the sample that the family makes of the Gumbel noise G. Entries of pi are swappe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -70,9 +70,53 @@ def turned(z: Tensor) -> Tensor:
     return (z != z[0]).any(0)
 
 
-def points(count: int, unique: bool) -> list[Ask]:
-    """Every pseudo-action is distributed as q; where f is asked once at those that coincide, only the first is surely a sample."""
-    return [Ask.SAMPLE, *[Ask.VALUE] * (count - 1)] if unique else [Ask.SAMPLE] * count
+def of_pseudo_actions(
+    name: str,
+    count: Callable[[int], int],
+    noise: Callable[[Size], Sequence[Noise]],
+    made: Callable[..., Tensor],
+    gradient: Callable[..., Tensor],
+    plus: bool,
+    unique: bool,
+) -> Estimator:
+    """An estimator of count(C) points, `made(q, noise)`, whose gradient is `gradient(q, noise, F)`, F being f there.
+
+    Every point is distributed as q. With `unique` those that coincide are asked once, so that only the first is surely a sample.
+    """
+
+    def points(size: Size) -> list[Ask]:
+        K = count(size.event[1])
+        return [Ask.SAMPLE, *[Ask.VALUE] * (K - 1)] if unique else [Ask.SAMPLE] * K
+
+    def draw(q: Family, noise: Any) -> Tensor:
+        """x: [K, ..., D, C]."""
+        x = made(q, noise)
+        return asked_once(x) if unique else x
+
+    def every(q: Family, noise: Any, fx: Tensor) -> Tensor:
+        """f at every point, those included that were not asked again."""
+        return fx.gather(0, first_of_its_kind(made(q, noise))) if unique else fx
+
+    def combine(q: Family, noise: Any, fx: Tensor) -> Tensor:
+        """As `gradient` says."""
+        return gradient(q, noise, every(q, noise, fx))
+
+    def value(q: Family, noise: Any, fx: Tensor) -> Tensor:
+        """The mean of f over all points."""
+        return every(q, noise, fx).mean(0)
+
+    return Estimator(
+        name,
+        points,
+        draw,
+        combine,
+        ["categorical"],
+        noise=noise,
+        value=value if unique else None,
+        kernel=None if unique else f"estimators.kernels.arsm:{name}",
+        settings={"plus": plus, "unique": unique},
+        source="arXiv:1905.01413",
+    )
 
 
 def arsm(plus: bool = False, unique: bool = False) -> Estimator:
@@ -85,41 +129,21 @@ def arsm(plus: bool = False, unique: bool = False) -> Estimator:
     Yin, Yue & Zhou 2019, arXiv:1905.01413; Dong, Mnih & Tucker 2021, arXiv:2106.08056.
     """
 
-    def draw(q: Family, noise: Tensor) -> Tensor:
-        """z^{i<->j} = argmin_c (log pi^{i<->j}_c - l_c), z itself first; x: [C (C - 1) / 2 + 1, ..., D, C]."""
-        x = q.sample(all_swapped(noise))
-        return asked_once(x) if unique else x
+    def made(q: Family, noise: Tensor) -> Tensor:
+        """z^{i<->j} = argmin_c (log pi^{i<->j}_c - l_c), z itself first."""
+        return q.sample(all_swapped(noise))
 
-    def every(q: Family, noise: Tensor, fx: Tensor) -> Tensor:
-        """f at every pseudo-action, those included that were not asked again."""
-        return fx.gather(0, first_of_its_kind(q.sample(all_swapped(noise)))) if unique else fx
-
-    def combine(q: Family, noise: Tensor, fx: Tensor) -> Tensor:
+    def gradient(q: Family, noise: Tensor, F: Tensor) -> Tensor:
         """g_{d,i} = sum_j (F_ij - 1/C sum_m F_mj) (1/C - pi_{d,j}), F_ij = f(z^{i<->j})."""
         pi = (-noise).softmax(-1)
         C = pi.shape[-1]
-        F = every(q, noise, fx)[places(C)]
-        factor = 1 / C - pi
+        F, factor = F[places(C)], 1 / C - pi
         if plus:
-            z = q.sample(all_swapped(noise)).argmax(-1)[places(C)]
-            factor = factor * turned(z).movedim(0, -1)
+            factor = factor * turned(made(q, noise).argmax(-1)[places(C)]).movedim(0, -1)
         return torch.einsum("ij...,...dj->...di", F - F.mean(0), factor)
 
-    def value(q: Family, noise: Tensor, fx: Tensor) -> Tensor:
-        """The mean of f over all pseudo-actions."""
-        return every(q, noise, fx).mean(0)
-
-    return Estimator(
-        "arsm",
-        lambda size: points(len(transpositions(size.event[1])), unique),
-        draw,
-        combine,
-        ["categorical"],
-        noise=lambda size: size.family.noise(size),
-        value=value if unique else None,
-        kernel=None if unique else "estimators.kernels.arsm:arsm",
-        settings={"plus": plus, "unique": unique},
-        source="arXiv:1905.01413",
+    return of_pseudo_actions(
+        "arsm", lambda C: 1 + C * (C - 1) // 2, lambda size: size.family.noise(size), made, gradient, plus, unique
     )
 
 
@@ -145,47 +169,23 @@ def ars(plus: bool = False, unique: bool = False) -> Estimator:
     categories it is then DisARM. Yin, Yue & Zhou 2019, arXiv:1905.01413; Dong, Mnih & Tucker 2021, arXiv:2106.08056.
     """
 
-    def pseudo_actions(q: Family, noise: tuple[Tensor, Tensor]) -> Tensor:
+    def made(q: Family, noise: tuple[Tensor, Tensor]) -> Tensor:
+        """z^{m<->j} = argmin_c (log pi^{m<->j}_c - l_c)."""
         j, _ = references(noise[1], noise[0].shape[-1])
         return q.sample(swapped_with(noise[0], j))
 
-    def draw(q: Family, noise: tuple[Tensor, Tensor]) -> Tensor:
-        """z^{m<->j} = argmin_c (log pi^{m<->j}_c - l_c); x: [C, ..., D, C]."""
-        x = pseudo_actions(q, noise)
-        return asked_once(x) if unique else x
-
-    def every(q: Family, noise: tuple[Tensor, Tensor], fx: Tensor) -> Tensor:
-        """f at every pseudo-action, those included that were not asked again."""
-        return fx.gather(0, first_of_its_kind(pseudo_actions(q, noise))) if unique else fx
-
-    def combine(q: Family, noise: tuple[Tensor, Tensor], fx: Tensor) -> Tensor:
+    def gradient(q: Family, noise: tuple[Tensor, Tensor], F: Tensor) -> Tensor:
         """g_{d,i} = (F_i - 1/C sum_m F_m) (1 - C pi_{d,j}), F_m = f(z^{m<->j}); with plus, of the mean of pi_{d,j}."""
         gumbel, uniforms = noise
         C = gumbel.shape[-1]
         j, l = references(uniforms, C)
-        F = every(q, noise, fx)
         if plus:
             pi_j = integrated(q, gumbel, j, l)
         else:
             pi_j = (-gumbel).softmax(-1).gather(-1, j.expand(*gumbel.shape[:-1], 1))
         return (F - F.mean(0)).movedim(0, -1)[..., None, :] * (1 - C * pi_j)
 
-    def value(q: Family, noise: tuple[Tensor, Tensor], fx: Tensor) -> Tensor:
-        """The mean of f over all pseudo-actions."""
-        return every(q, noise, fx).mean(0)
-
-    return Estimator(
-        "ars",
-        lambda size: points(size.event[1], unique),
-        draw,
-        combine,
-        ["categorical"],
-        noise=reference_noise,
-        value=value if unique else None,
-        kernel=None if unique else "estimators.kernels.arsm:ars",
-        settings={"plus": plus, "unique": unique},
-        source="arXiv:1905.01413",
-    )
+    return of_pseudo_actions("ars", lambda C: C, reference_noise, made, gradient, plus, unique)
 
 
 def integrated(q: Family, gumbel: Tensor, j: Tensor, l: Tensor) -> Tensor:
