@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -32,11 +32,6 @@ def sobol(points: int, dims: int) -> Tensor:
     return torch.from_numpy(u * 2.0**32).long()
 
 
-def dims(size: Size) -> int:
-    """How many numbers one draw of the family reads."""
-    return sum(math.prod(n.event or ()) for n in size.family.noise(size))
-
-
 def quantile(kind: str, u: Tensor) -> Tensor:
     """The noise of this kind whose distribution function is u."""
     if kind == "normal":
@@ -47,14 +42,10 @@ def quantile(kind: str, u: Tensor) -> Tensor:
 
 
 def sampled(q: Family, size: Size, u: Tensor) -> Tensor:
-    """x ~ q, every noise of the draw at the quantile of its own uniforms: u `[..., dims]` in double precision."""
-    own, arrays = size.family.noise(size), []
-    for noise, part in zip(own, u.split([math.prod(n.event or ()) for n in own], -1), strict=True):
-        value = quantile(noise.kind, part.unflatten(-1, noise.event or ())).to(q.theta)
-        below_one = 1 - torch.finfo(value.dtype).eps / 2
-        arrays.append(value.clamp(max=below_one) if noise.kind == "uniform" else value)
-    whole: Any = arrays[0] if len(arrays) == 1 else tuple(arrays)
-    return q.sample(whole)
+    """x ~ q, its noise at the quantiles of u `[..., *event]`, which is in double precision; a uniform stays below one in single."""
+    (own,) = size.family.noise(size)
+    noise = quantile(own.kind, u).to(q.theta)
+    return q.sample(noise.clamp(max=1 - torch.finfo(noise.dtype).eps / 2) if own.kind == "uniform" else noise)
 
 
 def randomised_quasi_monte_carlo(
@@ -86,9 +77,9 @@ def randomised_quasi_monte_carlo(
     def draw(q: Family, size: Size, noise: Tensor) -> Tensor:
         """x_jk = T((v_k xor w_j + 1/2) 2^-32), v the words of the Sobol points and w those of the shifts; x: [K, ..., *event]."""
         w = (noise.double() * 2.0**32).floor().long() if randomised else torch.full_like(noise, 2**31 // n).long()
-        v = sobol(n, dims(size)).to(w.device)
-        words = v.reshape(n, *[1] * (w.ndim - 2), -1) ^ w[:, None]
-        return sampled(q, size, (words.flatten(0, 1).double() + 0.5) * 2.0**-32)
+        v = sobol(n, math.prod(size.event)).to(w.device)
+        v = v.reshape(n, *[1] * (w.ndim - 1 - len(size.event)), *size.event)
+        return sampled(q, size, ((v ^ w[:, None]).flatten(0, 1).double() + 0.5) * 2.0**-32)
 
     def by_path(q: Family, x: Tensor, dfx: Tensor) -> Tensor:
         """g = 1/K sum_k (dx_k/dtheta)' grad f(x_k)."""
@@ -109,7 +100,7 @@ def randomised_quasi_monte_carlo(
         by_path if path else by_score,
         FAMILIES if path else None,
         UNBIASED if randomised else CONSISTENT,
-        lambda size: [Noise("uniform", (shifts,), (dims(size),))],
+        [Noise("uniform", (shifts,))],
         kernel="estimators.kernels.randomised_quasi_monte_carlo:randomised_quasi_monte_carlo",
         settings={"samples": samples, "shifts": shifts, "gradient": gradient, "randomised": randomised},
         source="arXiv:1807.01604",

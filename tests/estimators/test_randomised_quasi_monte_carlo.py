@@ -11,13 +11,14 @@ import torch
 
 from bench.evaluate import gradients, prepare
 from estimators.base import Estimator, claim_of, mismatch
+from estimators.noise import KINDS, MEASURE, addressed
 from estimators.pathwise import pathwise
 from estimators.randomised_quasi_monte_carlo import randomised_quasi_monte_carlo as rqmc
-from estimators.randomised_quasi_monte_carlo import sobol
+from estimators.randomised_quasi_monte_carlo import quantile, sobol
 from estimators.score_function import reinforce, rloo
 from problems import PROBLEMS
 from problems.base import Problem
-from problems.families.base import Family
+from problems.families.base import Family, Noise
 
 CONTINUOUS = ["normals", "normals elbo", "amortised normals elbo", "gammas", "gammas elbo", "amortised gammas"]
 DISCRETE = ["bits", "categories elbo", "counts", "amortised bits elbo", "layers elbo", "layers of categories"]
@@ -90,6 +91,18 @@ def test_one_point_is_one_sample(small: Callable[[str], Problem]) -> None:
         assert torch.allclose(a, b, rtol=1e-13, atol=1e-13)
     several, rlooed = (gradients(prepare(e, small("bits")), range(64)) for e in (rqmc(3, 3, "score"), rloo(3)))
     assert torch.allclose(several, rlooed, rtol=1e-13, atol=1e-13)
+
+
+def test_quantiles_are_the_maps_that_the_noise_is_made_by() -> None:
+    """Of the same words; a normal is made of two, and its quantile is held to the distribution function."""
+
+    def noise(kind: str) -> torch.Tensor:
+        return addressed(Noise(kind, (2,), (3,)), 5, MEASURE, 0, range(8), None, torch.float64)
+
+    u = noise("uniform")
+    for kind in set(KINDS) - {"normal", "sign"}:
+        assert torch.allclose(quantile(kind, u), noise(kind), rtol=1e-14)
+    assert torch.allclose(torch.special.ndtr(quantile("normal", u)), u, rtol=1e-13)
 
 
 def less(ours: Estimator, other: Estimator, problem: Problem) -> bool:
