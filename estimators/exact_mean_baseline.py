@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from estimators.base import Ask, Estimator, Noise, Size
+from estimators.enumeration import spread
 from estimators.exact import every_state
 from estimators.exact import value as mean
 from problems.settings import at_least
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
 def draw_and_list(q: Family, noise: Tensor) -> Tensor:
     """x_k ~ q, then every point of the support; x: [K + S, ..., *event]."""
     samples, support = q.sample(noise), q.support()
-    axes = samples.ndim - support.ndim
-    every = support.reshape(len(support), *[1] * axes, *support.shape[1:])
+    every = spread(support, samples.ndim - support.ndim)
     return torch.cat([samples, every.expand(-1, *samples.shape[1:])])
 
 
