@@ -1,5 +1,4 @@
-"""The most probable point of perturbed logits, and the estimators that compare two of them: I-MLE, and without noise black-box
-differentiation."""
+"""I-MLE and black-box differentiation: how far the most probable point of perturbed, or plain, logits moves with them."""
 
 from __future__ import annotations
 

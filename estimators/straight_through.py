@@ -92,7 +92,7 @@ def decoupled_straight_through(forward: float = 1.0, backward: float = 1.0) -> E
 
     Assumes f differentiable at the points of its support. Forward temperature 1 draws from q, and backward temperature 1 is then
     straight_through. Another forward temperature draws from another distribution than q, softmax(theta / tau_f): it is scored on
-    the objective of q all the same, as biased. Where both temperatures are one and f is linear its mean is the gradient of
+    the objective of q all the same, as biased. Where the two are equal and f is linear its mean is the gradient of
     E f under the distribution that it draws from. One evaluation and gradient of f.
     Shah, Yan, Mozer & Liu 2024, arXiv:2410.13331 (its second version; the first does the same to the Gumbel-Softmax).
     """
