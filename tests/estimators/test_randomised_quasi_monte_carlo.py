@@ -13,8 +13,8 @@ from bench.evaluate import gradients, prepare
 from estimators.base import Estimator, claim_of, mismatch
 from estimators.noise import KINDS, MEASURE, addressed
 from estimators.pathwise import pathwise
-from estimators.randomised_quasi_monte_carlo import randomised_quasi_monte_carlo as rqmc
 from estimators.randomised_quasi_monte_carlo import quantile, sobol
+from estimators.randomised_quasi_monte_carlo import randomised_quasi_monte_carlo as rqmc
 from estimators.score_function import reinforce, rloo
 from problems import PROBLEMS
 from problems.base import Problem
