@@ -63,7 +63,6 @@ def test_kernel_is_the_torch_form(pair: Any, estimator: Any, problem: Any, point
 SMALL: list[Case] = [
     (("reinforce_plus", {"samples": 2}), ("bernoulli_toy", {"dim": 3}), "mid"),
     (("group_advantage", {"scale": "std"}), ("bernoulli_toy", {"dim": 3}), "mid"),
-    (("group_advantage", {"samples": 3, "scale": "mean"}), ("bernoulli_toy", {"dim": 3}), "mid"),
     (("off_policy", {"baseline": "leave_one_out"}), ("quadratic", {"family": "categorical", "dim": 2}), "mid"),
     (("off_policy", {"self_normalised": True}), NORMALS, "narrow"),
 ]
@@ -78,7 +77,7 @@ def test_compiled_without_contraction_is_plain_python_to_the_bit(case: Any) -> N
     assert np.array_equal(by_plain_python(exact, block=3), exact.gradients(range(3 * L, 4 * L)))
 
 
-@pytest.mark.parametrize("case", [*SMALL[:2], *SMALL[3:]], ids=lambda case: label(case[0]))
+@pytest.mark.parametrize("case", SMALL[1:3], ids=lambda case: label(case[0]))
 def test_in_single_precision_it_is_the_torch_form_but_for_draws_at_a_threshold(pair: Any, case: Any) -> None:
     trial, kernel = pair(*case, dtype="float32")
     wanted = gradients(trial, range(4096), learn(trial)[0]).numpy()
