@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from estimators import disarm
 from estimators.base import Estimator, Noise
+from estimators.trees import Node, balanced, stick
 from problems.settings import one_of
 
 if TYPE_CHECKING:
@@ -24,22 +26,13 @@ class Tree(NamedTuple):
     right: Tensor
 
 
-def stick(C: int) -> Tree:
-    """Node i: category i on the left, those after it on the right."""
-    return Tree(torch.eye(C, dtype=torch.bool)[:-1], torch.ones(C, C, dtype=torch.bool).triu(1)[:-1])
-
-
-def balanced(C: int) -> Tree:
-    """The categories halved at every node."""
-    tree = Tree(torch.zeros(C - 1, C, dtype=torch.bool), torch.zeros(C - 1, C, dtype=torch.bool))
-    spans = [(0, C)]
-    for n in range(C - 1):
-        first, last = spans[n]
-        middle = (first + last) // 2
-        tree.left[n, first:middle] = True
-        tree.right[n, middle:last] = True
-        spans += [span for span in ((first, middle), (middle, last)) if span[1] - span[0] > 1]
-    return tree
+def tree_of(nodes: Sequence[Node], C: int) -> Tree:
+    """The nodes as masks of the categories."""
+    left, right = torch.zeros(2, len(nodes), C, dtype=torch.bool)
+    for n, node in enumerate(nodes):
+        left[n, node.first : node.middle] = True
+        right[n, node.middle : node.last] = True
+    return Tree(left, right)
 
 
 def node_logits(tree: Tree, l: Tensor) -> Tensor:
@@ -83,10 +76,12 @@ def disarm_categorical(samples: int = 2, form: str = "stick_breaking", order: st
             f"disarm_categorical[form={form},order={order}]: the pair must meet every two categories, which takes order=ascending"
         )
 
+    nodes = balanced if form == "tree" else stick
+
     def laid_out(theta: Tensor) -> tuple[Tree, Tensor]:
         """The tree, and the category at each of its leaves."""
         C = theta.shape[-1]
-        tree = Tree(*(side.to(theta.device) for side in (balanced if form == "tree" else stick)(C)))
+        tree = Tree(*(side.to(theta.device) for side in tree_of(nodes(C), C)))
         if order == "given":
             return tree, torch.arange(C, device=theta.device).expand_as(theta)
         return tree, theta.argsort(dim=-1, descending=order == "descending", stable=True)
@@ -99,7 +94,7 @@ def disarm_categorical(samples: int = 2, form: str = "stick_breaking", order: st
         return z.gather(-1, at.argsort(-1).expand_as(z))
 
     def combine(theta: Tensor, x: Tensor, fx: Tensor) -> Tensor:
-        """g = mean over pairs of 1/2 (f(z) - f(z~)) (da/dl)' h, with h of `shared_and_own` or `reweighted`."""
+        """g = mean over pairs of 1/2 (f(z) - f(z~)) (da/dl)' h, h as in `shared_and_own`; or of 1/2 (f(z) - f(z~)) `reweighted`."""
         tree, at = laid_out(theta)
         l, places = theta.gather(-1, at), at.argsort(-1)
         z, z_tilde = x.gather(-1, at.expand_as(x)).chunk(2)
@@ -118,7 +113,7 @@ def disarm_categorical(samples: int = 2, form: str = "stick_breaking", order: st
         combine,
         ["categorical"],
         noise=lambda size: [Noise("uniform", (m,), (size.D, size.event[1] - 1))],
-        kernel=None if form == "tree" else "estimators.kernels.disarm_categorical:disarm_categorical",
+        kernel="estimators.kernels.disarm_categorical:disarm_categorical",
         settings={"samples": samples, "form": form, "order": order},
         source="arXiv:2106.08056",
     )

@@ -10,17 +10,9 @@ import torch
 
 from estimators import disarm
 from estimators.base import mismatch
-from estimators.disarm_categorical import (
-    balanced,
-    disarm_categorical,
-    leaf,
-    node_logits,
-    reweighted,
-    sides,
-    stick,
-    to_logits,
-)
+from estimators.disarm_categorical import disarm_categorical, leaf, node_logits, reweighted, sides, to_logits, tree_of
 from estimators.score_function import rloo
+from estimators.trees import balanced, stick
 from problems.base import Problem
 from problems.families.categorical import Categorical
 
@@ -79,6 +71,7 @@ def test_a_wrong_constant_is_seen(agreement, form):
     assert found.z > found.allowed
 
 
+STICK = tree_of(stick(5), 5)
 ASCENDING = tensor([-1.5, -0.6, 0.0, 0.5, 0.8], [-0.5, -0.2, 0.1, 0.3, 1.9])
 
 
@@ -93,7 +86,7 @@ def weighed(weight):
 
 
 def right_weight(theta, z, z_tilde):
-    return reweighted(stick(5), theta, z, z_tilde)
+    return reweighted(STICK, theta, z, z_tilde)
 
 
 def unweighted(theta, z, z_tilde):
@@ -102,8 +95,8 @@ def unweighted(theta, z, z_tilde):
 
 def factors_the_other_way_round(theta, z, z_tilde):
     """sigmoid(|a_i|) where both bits are 0, (1 - sigma)^2 / (1 - 2 sigma) where they differ."""
-    a, tree = node_logits(stick(5), theta), stick(5)
-    (left, right), (left_tilde, right_tilde) = sides(tree, z), sides(tree, z_tilde)
+    a = node_logits(STICK, theta)
+    (left, right), (left_tilde, right_tilde) = sides(STICK, z), sides(STICK, z_tilde)
     zeros, ones = (-a).sigmoid().square() / (1 - 2 * a.sigmoid()), a.abs().sigmoid()
     w = torch.where(right * right_tilde > 0, ones, 1).prod(-1) * torch.where(left != left_tilde, zeros, 1).prod(-1)
     return w[..., None] * (z - z_tilde)
@@ -126,7 +119,7 @@ def test_the_importance_weight_makes_the_pair_independent():
     theta, n = ASCENDING[:1], 200_000
     u = torch.rand(1, n, 1, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     z, z_tilde = disarm_categorical().draw(theta, u)
-    w = reweighted(stick(5), theta, z, z_tilde)[:, 0]
+    w = reweighted(STICK, theta, z, z_tilde)[:, 0]
     p = theta[0].softmax(-1)
     for i in range(5):
         for j in range(5):
@@ -173,7 +166,7 @@ def test_it_has_less_variance_than_leave_one_out_of_two(agreement, small, settin
 @pytest.mark.parametrize("C", [2, 3, 5, 8])
 def test_a_tree_makes_the_categories_with_their_probabilities(make, C):
     """log p of a leaf is the sum over its way; every leaf is found from its bits; da/dl by autograd."""
-    tree, l = make(C), numbers(C, C)
+    tree, l = tree_of(make(C), C), numbers(C, C)
     a = node_logits(tree, l)
     left, right = sides(tree, torch.eye(C, dtype=torch.float64))
     log_p = left @ a.sigmoid().log() + right @ (-a).sigmoid().log()
@@ -186,10 +179,11 @@ def test_a_tree_makes_the_categories_with_their_probabilities(make, C):
     assert torch.allclose(to_logits(tree, l, g), wanted, atol=1e-13)
 
 
-def test_a_balanced_tree_halves():
-    tree = balanced(5)
-    assert tree.left.int().tolist() == [[1, 1, 0, 0, 0], [1, 0, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 1, 0]]
-    assert tree.right.int().tolist() == [[0, 0, 1, 1, 1], [0, 1, 0, 0, 0], [0, 0, 0, 1, 1], [0, 0, 0, 0, 1]]
+def test_the_nodes_of_five_categories():
+    assert balanced(5) == [(0, 2, 5), (0, 1, 2), (2, 3, 5), (3, 4, 5)]
+    assert stick(5) == [(0, 1, 5), (1, 2, 5), (2, 3, 5), (3, 4, 5)]
+    assert tree_of(balanced(3), 3).left.int().tolist() == [[1, 0, 0], [0, 1, 0]]
+    assert tree_of(balanced(3), 3).right.int().tolist() == [[0, 1, 1], [0, 0, 1]]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -24,6 +24,7 @@ Case = tuple[Named, Named, str]
 TOY: Named = ("bernoulli_toy", {})
 QUADRATIC: Named = ("quadratic", {"dim": 5})
 SITES: Named = ("quadratic", {"family": "categorical", "dim": 3, "categories": 4})
+MANY = {"family": "categorical", "dim": 2, "categories": 7}
 PAIRS: Named = ("quadratic", {"family": "categorical", "dim": 2, "categories": 2})
 BOUND: Named = ("tiny_sbn", {"hidden": 3, "data": 2, "samples": 3})
 CASES: list[Case] = [
@@ -43,6 +44,9 @@ CASES: list[Case] = [
     (("disarm_categorical", {"samples": 4, "order": "descending"}), SITES, "converged"),
     (("disarm_categorical", {"order": "given"}), SITES, "mid"),
     (("disarm_categorical", {"form": "importance_weighted"}), SITES, "init"),
+    (("disarm_categorical", {"form": "tree", "samples": 4}), SITES, "mid"),
+    (("disarm_categorical", {"form": "tree", "order": "given"}), ("quadratic", MANY), "mid"),
+    (("disarm_categorical", {"order": "descending"}), ("quadratic", MANY), "mid"),
     (("disarm_categorical", {"form": "importance_weighted", "samples": 4}), PAIRS, "mid"),
 ]
 ROWS: Named = ("sbn", {"hidden": 4, "data": 6, "batch": 3})
@@ -64,7 +68,7 @@ SMALL: list[Case] = [
     (("ugc", {}), ("bernoulli_toy", {"dim": 3}), "mid"),
     (("ars", {"plus": True}), ("quadratic", {"family": "categorical", "dim": 2}), "mid"),
     (("arsm", {"plus": True}), ("quadratic", {"family": "categorical", "dim": 2}), "mid"),
-    (("disarm_categorical", {}), ("quadratic", {"family": "categorical", "dim": 2}), "mid"),
+    (("disarm_categorical", {"form": "tree"}), ("quadratic", {"family": "categorical", "dim": 2}), "mid"),
     (
         ("disarm_categorical", {"form": "importance_weighted"}),
         ("quadratic", {"family": "categorical", "dim": 2}),
@@ -114,6 +118,7 @@ CATEGORIES: list[Named] = [
     ("arsm", {"plus": True}),
     ("disarm_categorical", {"samples": 4}),
     ("disarm_categorical", {"form": "importance_weighted"}),
+    ("disarm_categorical", {"form": "tree"}),
 ]
 
 
