@@ -12,11 +12,14 @@ import torch
 from bench.evaluate import gradients, prepare
 from estimators.base import Estimator, claim_of, mismatch, target_of
 from estimators.combined_bounds import GRADIENTS, ciwae, jvi, miwae, piwae
-from estimators.importance_weighted import dreg, iwae_pathwise, iwae_score
+from estimators.importance_weighted import dreg, iwae_pathwise, iwae_score, vimco
+from estimators.log_evidence import mlmc_log_evidence, sumo
+from estimators.thermodynamic import tvo
 from problems.base import Problem
+from problems.bernoulli_toy import bernoulli_toy
 from problems.linear_gaussian import linear_gaussian
 from problems.mixture import mixture
-from problems.objectives import ImportanceWeighted, LogMarginal
+from problems.objectives import ImportanceWeighted, LogMarginal, Objective, Renyi, Thermodynamic
 from problems.truth import true_gradient
 from tests.estimators.enumerated import exact_mean, first_datum
 from tests.estimators.test_importance_weighted import title
@@ -137,6 +140,33 @@ def test_weights_far_apart_give_no_nan(agreement: Callable[..., Any]) -> None:
 
         known = (Sum(), None, log_w) if gradient == "score" else (Sum(), None, log_w, torch.ones(3, 2, 1).double())
         assert combine(*known).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("estimator", "objective"),
+    [
+        *[(make(gradient="score"), ImportanceWeighted(4)) for make in (miwae, piwae, ciwae)],
+        (jvi(gradient="score"), LogMarginal()),
+        (sumo(16), LogMarginal()),
+        (mlmc_log_evidence(), LogMarginal()),
+        (tvo(), Thermodynamic()),
+        (iwae_score(), Renyi(3.0, 4)),
+        (vimco(), Renyi(-2.0, 4)),
+    ],
+    ids=title,
+)
+def test_extreme_logits_and_a_single_bit(
+    estimator: Estimator, objective: Objective, small: Callable[[str], Problem]
+) -> None:
+    """No NaN, in either precision, where every draw is the same and where they are not."""
+    bits = replace(small("bits"), objective=objective)
+    one = replace(bernoulli_toy(dim=1), objective=objective)
+    for problem in (bits, one):
+        for scale in (1.0, 30.0):
+            theta = scale * problem.theta.sign()
+            for dtype in ("float64", "float32"):
+                g = gradients(prepare(estimator, replace(problem, theta=theta), dtype=dtype), range(128))
+                assert g.isfinite().all()
 
 
 def test_a_jackknife_of_all_samples_is_seen(agreement: Callable[..., Any]) -> None:
