@@ -96,6 +96,7 @@ def go(samples: int = 1) -> Estimator:
         combine,
         list(WEIGHTS),
         noise=lambda size: [n._replace(front=(samples,)) for n in size.family.noise(size)],
+        kernel="estimators.kernels.go:go",
         settings={"samples": samples},
         source="arXiv:1901.06020",
     )

@@ -78,6 +78,7 @@ def quadrature_expectation(nodes: int = 8, samples: int = 1) -> Estimator:
         {"Expectation": claim, "Elbo": claim},
         [Noise("normal", (samples,))],
         value=value,
+        kernel="estimators.kernels.quadrature_expectation:quadrature_expectation",
         settings={"nodes": nodes, "samples": samples},
         source="arXiv:1503.01494",
     )
