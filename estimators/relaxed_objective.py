@@ -13,6 +13,7 @@ from torch.nn.functional import logsigmoid, pad
 
 from estimators.base import size_of
 from estimators.relaxation import FAMILIES
+from problems.truth import by_datum, in_double
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,37 +37,36 @@ def relaxed_gradient(problem: Problem, point: Callable[[Tensor], Tensor], tolera
     dims = D * (C[0] - 1 if C else 1)
     if dims not in FINEST:
         return None
-    step, coarse = 0.5, _gradient(problem, point, dims, 0.5)
+    problem, step = in_double(problem), 0.5
+    coarse = by_rule(problem, point, dims, step)
     while step > FINEST[dims]:
         step /= 2
-        fine = _gradient(problem, point, dims, step)
+        fine = by_rule(problem, point, dims, step)
         if float((fine - coarse).norm()) <= tolerance * float(fine.norm()):
             return fine
         coarse = fine
     return None
 
 
-def _gradient(problem: Problem, point: Callable[[Tensor], Tensor], dims: int, step: float) -> Tensor:
-    """By the rule of this step, datum by datum."""
-    leaves = [t.detach().clone().requires_grad_() for t in (problem.theta, problem.model) if t is not None]
+def by_rule(problem: Problem, point: Callable[[Tensor], Tensor], dims: int, step: float) -> Tensor:
+    """By the rule of this step."""
     axis = torch.arange(-REACH, REACH + step, step, dtype=torch.float64)
     t = torch.cartesian_prod(*[axis] * dims).reshape(-1, dims)
-    total = [torch.zeros_like(leaf) for leaf in leaves]
-    for row in range(max(problem.rows, 1)):
-        data = None if problem.data is None else problem.data[row : row + 1]
-        theta = problem.site_parameters(leaves[0], data)
-        z, log_density = perturbed_logits(theta, t if data is None else t[:, None], problem.family_name == "bernoulli")
-        y = point(z)
-        fy = problem.value(y, leaves[1] if problem.model is not None else None, data)
-        if problem.parts is not None:
-            fy = fy.sum(-1)
-        if problem.objective.ratio:
-            fy = fy - problem.bind(theta.detach(), data).log_prob(y)
-        L = (step**dims * log_density.exp() * fy).sum()
-        for sum_, g in zip(total, torch.autograd.grad(L, leaves, allow_unused=True), strict=True):
-            if g is not None:
-                sum_ += g
-    return torch.cat([g.reshape(-1) for g in total])
+
+    def L(theta: Tensor, model: Tensor | None, data: Tensor | None) -> Tensor:
+        sites = problem.site_parameters(theta, data)
+        z, log_density = perturbed_logits(sites, t if data is None else t[:, None], problem.family_name == "bernoulli")
+        return step**dims * log_density.exp() * integrand(problem, sites, point(z), model, data)
+
+    return by_datum(problem, L)
+
+
+def integrand(problem: Problem, sites: Tensor, x: Tensor, model: Tensor | None, data: Tensor | None) -> Tensor:
+    """f, or f - log q at the sites' parameters held fixed, as estimators are given it."""
+    fx = problem.value(x, model, data)
+    if problem.parts is not None:
+        fx = fx.sum(-1)
+    return fx - problem.bind(sites.detach(), data).log_prob(x) if problem.objective.ratio else fx
 
 
 def perturbed_logits(theta: Tensor, t: Tensor, bits: bool) -> tuple[Tensor, Tensor]:

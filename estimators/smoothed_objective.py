@@ -6,11 +6,12 @@ By enumeration of z, the chance of each an integral over the least of its pertur
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from problems.truth import terms
+from estimators.relaxed_objective import integrand
+from problems.truth import by_datum, in_double, terms
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,24 +26,15 @@ def smoothed_gradient(problem: Problem, perturbation: str, scale: float) -> Tens
     """
     if terms(problem) is None or problem.family_name not in ("bernoulli", "categorical", "subset"):
         return None
-    leaves = [t.detach().double().clone().requires_grad_() for t in (problem.theta, problem.model) if t is not None]
-    total = [torch.zeros_like(leaf) for leaf in leaves]
-    for row in range(max(problem.rows, 1)):
-        data = None if problem.data is None else problem.data[row : row + 1]
-        theta = problem.site_parameters(leaves[0], data)
-        q: Any = problem.bind(theta.detach(), data)
-        z = q.support()
+    problem = in_double(problem)
+
+    def L(theta: Tensor, model: Tensor | None, data: Tensor | None) -> Tensor:
+        sites = problem.site_parameters(theta, data)
+        z = problem.bind(sites, data).support()
         z = z if data is None else z[:, None]
-        fz = problem.value(z, leaves[1] if problem.model is not None else None, data)
-        if problem.parts is not None:
-            fz = fz.sum(-1)
-        if problem.objective.ratio:
-            fz = fz - q.log_prob(z)
-        L = (chance(problem.family_name, z, theta / scale, perturbation) * fz).sum()
-        for sum_, g in zip(total, torch.autograd.grad(L, leaves, allow_unused=True), strict=True):
-            if g is not None:
-                sum_ += g
-    return torch.cat([g.reshape(-1) for g in total])
+        return chance(problem.family_name, z, sites / scale, perturbation) * integrand(problem, sites, z, model, data)
+
+    return by_datum(problem, L)
 
 
 def chance(family: str, z: Tensor, theta: Tensor, perturbation: str) -> Tensor:

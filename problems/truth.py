@@ -126,15 +126,20 @@ def log_probability(q: Family, x: Tensor) -> Tensor:
 
 def enumerated(problem: Problem) -> Truth:
     """sum over all S^K draws of q(x_1) ... q(x_K) value(fx), differentiated by autograd, datum by datum."""
+    return exactly(by_datum(problem, lambda *of: enumerated_objective(problem, *of)), "enumeration")
+
+
+def by_datum(problem: Problem, L: Callable[[Tensor, Tensor | None, Tensor | None], Tensor]) -> Tensor:
+    """The gradient `[P]` of the sum over the data of L(theta, model, data `[1, F]`), by autograd, one datum at a time."""
     leaves = [t.detach().clone().requires_grad_() for t in (problem.theta, problem.model) if t is not None]
     total = [torch.zeros_like(leaf) for leaf in leaves]
     for row in range(max(problem.rows, 1)):
         data = None if problem.data is None else problem.data[row : row + 1]
-        L = enumerated_objective(problem, leaves[0], leaves[1] if problem.model is not None else None, data)
-        for sum_, g in zip(total, torch.autograd.grad(L.sum(), leaves, allow_unused=True), strict=True):
+        of_datum = L(leaves[0], leaves[1] if problem.model is not None else None, data).sum()
+        for sum_, g in zip(total, torch.autograd.grad(of_datum, leaves, allow_unused=True), strict=True):
             if g is not None:
                 sum_ += g
-    return exactly(torch.cat([t.reshape(-1) for t in total]), "enumeration")
+    return torch.cat([t.reshape(-1) for t in total])
 
 
 def enumerated_objective(problem: Problem, theta: Tensor, model: Tensor | None, data: Tensor | None) -> Tensor:
