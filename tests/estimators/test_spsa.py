@@ -69,7 +69,7 @@ LONG = 1.5
 
 
 def claimed(problem: Problem) -> torch.Tensor:
-    found = target_of(spsa(LONG), problem)
+    found = target_of(spsa(step=LONG), problem)
     assert found is not None
     return found[0]
 
@@ -81,21 +81,40 @@ def test_a_long_step_has_the_mean_of_its_difference(
     problem = small(name)
     mean = mean_of_spsa(problem, LONG)
     torch.testing.assert_close(claimed(problem), mean.reshape(-1), rtol=1e-10, atol=1e-12)
-    found = agreement(spsa(LONG), replace(problem, exact=lambda _: mean), replicates=2**17)
+    found = agreement(spsa(step=LONG), replace(problem, exact=lambda _: mean), replicates=2**17)
     assert found.z < found.allowed
-    against_truth = agreement(spsa(LONG), problem)
+    against_truth = agreement(spsa(step=LONG), problem)
     assert against_truth.z > against_truth.allowed
+
+
+@pytest.mark.parametrize("common", [True, False])
+@pytest.mark.parametrize("name", ["bits elbo", "amortised categories"])
+def test_several_directions_and_draws_of_their_own_have_the_same_mean(
+    name: str, common: bool, agreement: Callable[..., Any], small: Callable[[str], Problem]
+) -> None:
+    problem, mean = small(name), claimed(small(name))
+    found = agreement(spsa(3, LONG, common), replace(problem, exact=lambda _: mean))
+    assert found.z < found.allowed
+    assert (found.f, found.df) == (6 * max(problem.rows, 1), 0)
+
+
+def test_three_directions_have_a_third_of_the_variance(
+    agreement: Callable[..., Any], small: Callable[[str], Problem]
+) -> None:
+    one, three = (agreement(spsa(K, 0.5), small("normals"), replicates=2**16) for K in (1, 3))
+    error = 3 * three.total_variance_se + one.total_variance_se
+    assert abs(3 * three.total_variance - one.total_variance) < 4 * error
 
 
 def test_a_wrong_constant_is_seen(agreement: Callable[..., Any], small: Callable[[str], Problem]) -> None:
     """2.2 in place of 2."""
 
     def combine(noise: tuple[torch.Tensor, torch.Tensor], fx: torch.Tensor) -> torch.Tensor:
-        return (fx[0] - fx[1])[..., None] / (2.2 * LONG * noise[0])
+        return (fx[0] - fx[1])[..., None] / (2.2 * LONG * noise[0][0])
 
     problem = small("bits")
     mean = mean_of_spsa(problem, LONG)
-    wrong = replace(spsa(LONG), combine=combine)
+    wrong = replace(spsa(step=LONG), combine=combine)
     found = agreement(wrong, replace(problem, exact=lambda _: mean), replicates=2**17)
     assert found.z > found.allowed
 
@@ -110,8 +129,8 @@ def test_the_bias_falls_as_the_step_squared(small: Callable[[str], Problem]) -> 
 def test_both_ends_have_the_same_noise(small: Callable[[str], Problem]) -> None:
     """Of normals, x+ - x- is that of mu and sigma alone."""
     problem = small("normals")
-    known = ask(prepare(spsa(0.1), problem), range(16), None, MEASURE, Count()).known
-    (delta, eps), (up, down) = known["noise"], known["x"]
+    known = ask(prepare(spsa(step=0.1), problem), range(16), None, MEASURE, Count()).known
+    ((delta,), (eps,)), (up, down) = known["noise"], known["x"]
     log_sigma = problem.theta[1]
     between = ((log_sigma + 0.1 * delta[:, 1]).exp() - (log_sigma - 0.1 * delta[:, 1]).exp()) * eps
     assert torch.allclose(up - down, 0.2 * delta[:, 0] + between)
@@ -133,13 +152,13 @@ def test_amortised_sites_and_a_model_have_the_mean_that_is_claimed(
 ) -> None:
     problem = small(name)
     mean = claimed(problem)
-    found = agreement(spsa(LONG), replace(problem, exact=lambda _: mean))
+    found = agreement(spsa(step=LONG), replace(problem, exact=lambda _: mean))
     assert found.z < found.allowed
-    against_truth = agreement(spsa(LONG), problem)
+    against_truth = agreement(spsa(step=LONG), problem)
     assert against_truth.z > against_truth.allowed
 
 
 def test_what_does_not_fit_is_refused_in_a_sentence(small: Callable[[str], Problem]) -> None:
     with pytest.raises(ValueError, match=r"spsa\[step=0\]: the step must be positive"):
-        spsa(0)
+        spsa(step=0)
     assert "spsa is for bernoulli" in (mismatch(spsa(), small("layers")) or "")
