@@ -35,8 +35,8 @@ SUMS: list[tuple[Named, Named]] = [
     (EVERY[3], ("alignment", {})),
 ]
 PAIR: Named = ("bernoulli_toy", {"dim": 2})
-EXACT = [(EVERY[0], SITES), (EVERY[0], PAIR), (EVERY[1], SITES), (EVERY[2], PAIR), (EVERY[3], SITES), (EVERY[3], PAIR)]
-SINGLE = [(EVERY[0], SITES), (EVERY[2], TOY), (EVERY[3], SITES)]
+EXACT = [(EVERY[0], SITES), (EVERY[1], SITES), (EVERY[2], PAIR), (EVERY[3], SITES), (EVERY[3], PAIR)]
+SINGLE = [(EVERY[0], TOY), (EVERY[2], SITES), (EVERY[3], TOY)]
 
 
 def agree(trial: Trial, replicates: range) -> None:
