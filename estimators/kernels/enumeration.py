@@ -1,6 +1,7 @@
 """The joint states in lanes: log q of each, the largest of them, and the state of a number.
 
-Rows 0 ... N - 1 of an estimator that enumerates are log q of the N states; rows N ... 2 N - 1 what they are chosen by.
+Rows 0 ... N - 1 of an estimator that enumerates are log q of the N states, read at `S * l`, for they are made once where all
+lanes share the parameters; rows N ... 2 N - 1 are what the states are chosen by.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import numpy as np
 from estimators.kernels import vmath
 from estimators.kernels.backend import Function
 from estimators.kernels.base import Lanes, Shape
-from estimators.kernels.exact import state
+from estimators.kernels.families import LOG_NORM, LOG_P, LOGIT
 from estimators.kernels.philox import uniform
 
 USED = -1e30  # below every log q that a state is chosen by
@@ -27,18 +28,44 @@ def number_of_states(shape: Shape) -> int:
 
 
 def listed(at: Lanes) -> Function:
-    """`list_all(r, x, c)`: rows 0 ... N - 1 are log q of the states, and rows N ... 2 N - 1 are too."""
-    L, N, every, log_prob = at.L, number_of_states(at.shape), state(at), at.q.log_prob
+    """`list_all(r, c)`: log q of every state, the last site's value changing fastest."""
+    D, S, N, C, lanes = at.D, at.S, number_of_states(at.shape), values(at.shape), at.L if at.S else 1
+    ZERO = at.be.real(0)
 
     @at.be.jit
-    def list_all(r, x, c):  # type: ignore[no-untyped-def]
+    def of_bits(r, c):  # type: ignore[no-untyped-def]
         for s in range(N):
-            every(x, s)
-            log_prob(r[s], x, c)
-            for l in range(L):
-                r[N + s, l] = r[s, l]
+            r[s, :] = ZERO
+            for d in range(D):
+                on = (s >> (D - 1 - d)) & 1
+                for l in range(lanes):
+                    norm = c.par[LOG_NORM, d, S * l]
+                    r[s, l] += c.par[LOGIT, d, S * l] - norm if on else -norm
 
-    return list_all
+    @at.be.jit
+    def of_categories(r, c):  # type: ignore[no-untyped-def]
+        for s in range(N):
+            r[s, :] = ZERO
+            power = N
+            for d in range(D):
+                power //= C
+                for l in range(lanes):
+                    r[s, l] += c.par[LOG_P, d, s // power % C, S * l]
+
+    return of_categories if len(at.shape.event) == 2 else of_bits
+
+
+def chosen_by(at: Lanes) -> Function:
+    """`keys(r)`: rows N ... 2 N - 1 are log q in every lane."""
+    L, S, N = at.L, at.S, number_of_states(at.shape)
+
+    @at.be.jit
+    def keys(r):  # type: ignore[no-untyped-def]
+        for s in range(N):
+            for l in range(L):
+                r[N + s, l] = r[s, S * l]
+
+    return keys
 
 
 def perturbed(at: Lanes) -> Function:
@@ -79,7 +106,7 @@ def first_of_largest(at: Lanes) -> Function:
 
 def mass_left(at: Lanes) -> Function:
     """`left(out, r)`: the sum of q over the states that are not used."""
-    L, R, N, exp = at.L, at.be.real, number_of_states(at.shape), vmath.exp(at.be)
+    L, S, R, N, exp = at.L, at.S, at.be.real, number_of_states(at.shape), vmath.exp(at.be)
     GONE, ZERO = R(USED / 2), R(0)
 
     @at.be.jit
@@ -87,7 +114,7 @@ def mass_left(at: Lanes) -> Function:
         out[:] = ZERO
         for s in range(N):
             for l in range(L):
-                out[l] += exp(r[s, l]) if r[N + s, l] > GONE else ZERO
+                out[l] += exp(r[s, S * l]) if r[N + s, l] > GONE else ZERO
 
     return left
 

@@ -9,6 +9,7 @@ from estimators.kernels.backend import Function
 from estimators.kernels.base import Form, Lanes
 from estimators.kernels.enumeration import (
     USED,
+    chosen_by,
     first_of_largest,
     listed,
     mass_left,
@@ -30,13 +31,8 @@ def sum_and_sample(samples: int, chosen: str, baseline: bool, states: int) -> Fo
 
     def build(at: Lanes) -> Function:
         L, R, f, score, credit, N = at.L, at.be.real, at.f, at.q.score, at.credit, number_of_states(at.shape)
-        list_all, perturb, largest, left, put = (
-            listed(at),
-            perturbed(at),
-            first_of_largest(at),
-            mass_left(at),
-            placed(at),
-        )
+        list_all, keys, perturb, largest = listed(at), chosen_by(at), perturbed(at), first_of_largest(at)
+        left, put = mass_left(at), placed(at)
         log_prob, exp, ZERO = at.q.log_prob, vmath.exp(at.be), R(0)
         PLACE, WEIGHT, VALUE, MASS, MEAN = 2 * N, 2 * N + K, 2 * N + 2 * K, 2 * N + 3 * K, 2 * N + 3 * K + 1
         FROM = 0 if drawn else K - 1  # the first point that is drawn
@@ -47,7 +43,8 @@ def sum_and_sample(samples: int, chosen: str, baseline: bool, states: int) -> Fo
             g[:] = ZERO
             mass[:] = ZERO
             mean[:] = ZERO
-            list_all(r, z, c)
+            list_all(r, c)
+            keys(r)
             for k in range(K):
                 weight, value = r[WEIGHT + k], r[VALUE + k]
                 if k == K - 1:
@@ -83,11 +80,12 @@ def drawn(at: Lanes, K: int) -> Function:
     place, log_q, fx: the first of K rows.
     """
     f, log_prob = at.f, at.q.log_prob
-    list_all, perturb, largest, put = listed(at), perturbed(at), first_of_largest(at), placed(at)
+    list_all, keys, perturb, largest, put = listed(at), chosen_by(at), perturbed(at), first_of_largest(at), placed(at)
 
     @at.be.jit
     def draw(x, r, place, log_q, fx, c):  # type: ignore[no-untyped-def]
-        list_all(r, x, c)
+        list_all(r, c)
+        keys(r)
         perturb(r, c)
         for k in range(K):
             largest(r, r[place + k], r[fx + k])
@@ -208,7 +206,7 @@ def unordered_set(samples: int, baseline: bool, states: int) -> Form:
 
 def log_left(at: Lanes) -> Function:
     """`left(out, r)`: log of the sum of q over the states that are not used; far below where all are."""
-    L, R, N, exp, log = at.L, at.be.real, number_of_states(at.shape), vmath.exp(at.be), vmath.log(at.be)
+    L, S, R, N, exp, log = at.L, at.S, at.be.real, number_of_states(at.shape), vmath.exp(at.be), vmath.log(at.be)
     GONE, UNUSED, ZERO = R(USED), R(USED / 2), R(0)
 
     @at.be.jit
@@ -217,7 +215,7 @@ def log_left(at: Lanes) -> Function:
         out[:] = GONE
         for s in range(N):
             for l in range(L):
-                r[N + s, l] = r[s, l] if r[N + s, l] > UNUSED else GONE
+                r[N + s, l] = r[s, S * l] if r[N + s, l] > UNUSED else GONE
                 out[l] = r[N + s, l] if r[N + s, l] > out[l] else out[l]
         for l in range(L):
             total[l] = exp(total[l] - out[l])
@@ -269,37 +267,35 @@ def stratified(samples: int, design: str, baseline: float, states: int) -> Form:
     K, own = samples, design == "stratified"
 
     def build(at: Lanes) -> Function:
-        L, R, N, f, words, exp = at.L, at.be.real, number_of_states(at.shape), at.f, at.words, vmath.exp(at.be)
-        list_all, put, scores, u = listed(at), placed(at), scored(at, K), uniform(at.be)
-        PLACE, SHARE, WEIGHT = 2 * N, 2 * N + K, 2 * N + 2 * K
-        ZERO, ONE, LAST, b, one_K = R(0), R(1), R(N - 1), R(baseline), R(1 / K)
+        L, S, R, N, f, words, exp = at.L, at.S, at.be.real, number_of_states(at.shape), at.f, at.words, vmath.exp(at.be)
+        list_all, put, scores, u, lanes = listed(at), placed(at), scored(at, K), uniform(at.be), L if S else 1
+        PLACE, SHARE, WEIGHT = N, N + K, N + 2 * K
+        ZERO, ONE, b, one_K = R(0), R(1), R(baseline), R(1 / K)
 
         @at.be.jit
         def estimate(g, x, e, r, c):  # type: ignore[no-untyped-def]
-            list_all(r, x[0], c)
-            for l in range(L):
-                r[0, l] = exp(r[0, l])
-            for s in range(1, N):
-                for l in range(L):
-                    r[s, l] = r[s - 1, l] + exp(r[s, l])
+            list_all(r, c)
+            for l in range(lanes):
+                total = ZERO
+                for s in range(N):
+                    total += exp(r[s, l])
+                    r[s, l] = total
             for k in range(K):
                 place, reach = r[PLACE + k], r[WEIGHT + k]
                 words(c.buf, 0, k if own else 0, c)
                 for l in range(L):
-                    reach[l] = (R(k) + u(c.buf[l])) * one_K * r[N - 1, l]
+                    reach[l] = (R(k) + u(c.buf[l])) * one_K * r[N - 1, S * l]
                     place[l] = ZERO
-                for s in range(N):
+                for s in range(N - 1):
                     for l in range(L):
-                        place[l] += ONE if r[s, l] < reach[l] else ZERO
-                for l in range(L):
-                    place[l] = place[l] if place[l] < LAST else LAST
+                        place[l] += ONE if r[s, S * l] < reach[l] else ZERO
                 put(x[0], place)
                 f(reach, x[0], c)
                 for l in range(L):
-                    r[WEIGHT + k, l] = (r[WEIGHT + k, l] - b) * one_K
+                    reach[l] = (reach[l] - b) * one_K
                     r[SHARE + k, l] = one_K
             scores(g, x[0], r, PLACE, SHARE, WEIGHT, c)
 
         return estimate
 
-    return Form(1, lambda shape: 2 * number_of_states(shape) + 3 * K, build, families=FAMILIES)
+    return Form(1, lambda shape: number_of_states(shape) + 3 * K, build, families=FAMILIES)
