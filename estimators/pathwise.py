@@ -25,8 +25,9 @@ def draw(q: Family, noise: Tensor) -> Tensor:
 def pathwise(samples: int = 1) -> Estimator:
     """The reparameterisation gradient (pathwise, SGVB): the path derivative of f; implicit where T has no formula.
 
-    Assumes f continuous and differentiable almost everywhere. dx/dtheta is that of mu + sigma eps for Normal variables, and
-    -(dF/dtheta) / q(x) for Gamma variables, where it is known as implicit reparameterisation. For Elbo it is the *path*
+    Assumes f continuous and differentiable almost everywhere; of von Mises variables, on the circle. dx/dtheta is that of
+    mu + sigma eps for Normal and (eps / rate)^(1/shape) for Weibull variables, and -(dF/dtheta) / q(x) for Gamma, Beta, Dirichlet
+    and von Mises variables, where it is known as implicit reparameterisation. For Elbo it is the *path*
     derivative of f - log q, which sticks the landing: the score of q, whose mean is zero, is left out (`pathwise_total`
     keeps it). Unbiased for Expectation and Elbo; K evaluations and gradients of f.
     Kingma & Welling 2014, arXiv:1312.6114; Rezende et al. 2014, arXiv:1401.4082; Figurnov et al. 2018, arXiv:1805.08498 (implicit);
