@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def ar(samples: int = 1) -> Estimator:
     """AR, augment-REINFORCE, for factorised Bernoulli variables with logits theta: what ARM merges antithetically.
 
-    Unbiased for Expectation and Elbo; K evaluations of f, no gradient of f. Of REINFORCE it is a noisier form: ARM's mean of its
-    two halves, at u and at 1 - u, has no more variance. Yin & Zhou 2019, arXiv:1807.11143.
+    Unbiased for Expectation and Elbo; K evaluations of f, no gradient of f. REINFORCE is its mean given the bits, and ARM its mean
+    at u and at 1 - u: neither has more variance. Yin & Zhou 2019, arXiv:1807.11143.
     """
     at_least("ar", 1, samples=samples)
 
