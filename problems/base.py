@@ -36,8 +36,8 @@ class Problem:
 
     name: as the command line writes it.
     family: theta -> q (`problems.families`); estimators are matched by its `name`.
-    theta: what is differentiated: `[D]` Bernoulli and Poisson, `[D, C]` categorical, `[2, D]` Normal and Gamma; or the weights
-        `[P]` that give the sites' parameters (`encode`, Chain).
+    theta: what is differentiated: `[D, C]` of categorical and Dirichlet variables, `[2, D]` of Normal, Gamma, Beta and von Mises
+        variables, `[D]` of the other families; or the weights `[P]` that give the sites' parameters (`encode`, Chain).
     f: x `[..., *event] -> [...]` in the dtype and on the device of x; addends `[..., T]` where `parts` is given; it may also name
         `data` and `model`. With data its value has the data axis last: x `[..., B, D] -> [..., B]`.
     objective: what is made of f; the objective says what the true gradient is.

@@ -30,6 +30,16 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("gamma_cost", {"cost": "moment"}),
     ("gamma_cost", {"cost": "log", "dim": 2}),
     ("poisson_cost", {"cost": "exp", "dim": 2}),
+    ("geometric_cost", {"cost": "exp", "dim": 2}),
+    ("binomial_cost", {"cost": "exp", "dim": 2, "trials": 3}),
+    ("subset", {"dim": 5, "k": 2}),
+    ("beta_cost", {"cost": "moment", "dim": 2}),
+    ("beta_cost", {"cost": "log"}),
+    ("dirichlet_cost", {"cost": "log", "dim": 2}),
+    ("dirichlet_cost", {"cost": "entropy", "categories": 2}),
+    ("von_mises_cost", {"cost": "exp", "dim": 2}),
+    ("weibull_cost", {"cost": "step", "dim": 2}),
+    ("weibull_cost", {"cost": "log", "shape": 1.0}),
     ("tiny_sbn", {"layers": 2, "hidden": 4}),
     *[
         (name, {"objective": objective})
