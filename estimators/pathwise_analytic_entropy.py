@@ -41,11 +41,25 @@ def of_dirichlet(q: Any, x: Tensor) -> tuple[Tensor, Tensor]:
     return (alpha - 1) / x, alpha * (shared - (alpha - 1) * torch.polygamma(1, alpha))
 
 
+def of_von_mises(q: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    """H = log 2 pi I_0(kappa) - kappa A, A = I_1 / I_0 and A' = 1 - A / kappa - A^2."""
+    kappa, A = q.kappa, q.resultant
+    return -kappa * (x - q.mu).sin(), torch.stack([torch.zeros_like(A), kappa * (A - kappa * (1 - A * A))], -2)
+
+
+def of_weibull(q: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    """H = -(log rate) / shape, and what does not depend on the rate."""
+    slope = (q.shape - 1) / x - q.rate * q.shape * x ** (q.shape - 1)
+    return slope, torch.full_like(q.theta, -1 / q.shape)
+
+
 ENTROPIES: dict[str, Callable[[Any, Tensor], tuple[Tensor, Tensor]]] = {
     "normal": of_normal,
     "gamma": of_gamma,
     "beta": of_beta,
     "dirichlet": of_dirichlet,
+    "von_mises": of_von_mises,
+    "weibull": of_weibull,
 }
 
 
