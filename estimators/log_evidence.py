@@ -112,21 +112,19 @@ def ended(
 
     def value(fx: Tensor, noise: tuple[Tensor, Tensor]) -> Tensor:
         """L_1 + sum_s c_s D_s, a point that is not there having no part in any D_s that counts."""
-        log_w = fx.nan_to_num(0.0)
+        log_w = torch.where(fx.isnan(), 0, fx)
         return log_w[0] + (coefficients(noise[1]) * increments(log_w)).sum(0)
 
     def combine(q: Family, x: Tensor, fx: Tensor) -> Tensor:
         """g = 0: q has no part in log p(x)."""
-        return q.score(x[:1], 0 * fx[:1])
+        return q.score(x[:1], torch.zeros_like(fx[:1]))
 
     def noises(size: Size) -> list[Noise]:
         return [size.family.noise(size)[0]._replace(front=(most,)), Noise("uniform", (), ())]
 
     def target(problem: Problem) -> Tensor | None:
-        found = of_bound(problem, most)
-        return (
-            None if found is None else torch.cat([0 * found[: problem.theta.numel()], found[problem.theta.numel() :]])
-        )
+        g, P = of_bound(problem, most), problem.theta.numel()
+        return None if g is None else torch.cat([0 * g[:P], g[P:]])
 
     claim = Claim("consistent", target=target, of=f"the bound of {most} samples in the model, nil in theta")
     return Estimator(
