@@ -43,7 +43,7 @@ def test_kernel_is_the_torch_form(pair: Any, estimator: Any, problem: Any, point
     np.testing.assert_allclose(in_plain_python(kernel, replicates), wanted, rtol=0, atol=1e-12 * size)
 
 
-@pytest.mark.parametrize("case", [CASES[2], CASES[9], CASES[11]], ids=lambda c: c[0][0])
+@pytest.mark.parametrize("case", [CASES[9], CASES[11]], ids=lambda c: c[0][0])
 def test_compiled_without_contraction_is_plain_python_to_the_bit(pair: Any, case: Any) -> None:
     trial, _ = pair(*case)
     exact = cpu.kernel(trial.estimator, trial.problem, None, trial.key, 0, contract=False)
@@ -51,7 +51,7 @@ def test_compiled_without_contraction_is_plain_python_to_the_bit(pair: Any, case
     assert np.array_equal(by_plain_python(exact, block=3), exact.gradients(range(3 * L, 4 * L)))
 
 
-@pytest.mark.parametrize("case", [CASES[3], CASES[7]], ids=lambda c: c[0][0])
+@pytest.mark.parametrize("case", [CASES[3]], ids=lambda c: c[0][0])
 def test_in_float32(pair: Any, case: Any) -> None:
     """But for a draw at a threshold."""
     trial, kernel = pair(*case, dtype="float32")
