@@ -68,13 +68,13 @@ def arsm(plus: bool, unique: bool) -> Form:
         one_C, share, ZERO, ONE = R(1 / C), R(1 / K), R(0), R(1)
 
         @at.be.jit
-        def note(turned, z, sample, i, j):  # type: ignore[no-untyped-def]
-            """turned[d, i] = turned[d, j] = 1 where z_d is not the sample's."""
+        def note(turned, z, before, i, j):  # type: ignore[no-untyped-def]
+            """turned[d, i] = turned[d, j] = 1 where the swap of i and j has moved site d from `before` to z."""
             for d in range(D):
                 for l in range(L):
                     same = ZERO
                     for a in range(C):
-                        same += z[d, a, l] * sample[d, a, l]
+                        same += z[d, a, l] * before[d, a, l]
                     turned[d, i, l] = turned[d, i, l] if same > ZERO else ONE
                     turned[d, j, l] = turned[d, j, l] if same > ZERO else ONE
 
