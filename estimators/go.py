@@ -56,7 +56,7 @@ WEIGHTS: dict[str, Callable[[Any, Tensor], Tensor]] = {
 }
 
 
-def above(q: Any, z: Tensor) -> Tensor:
+def step_up(q: Any, z: Tensor) -> Tensor:
     """z + 1 in every site; the largest value, whose weight is nil, stays."""
     if q.event_axes == 2:
         return torch.cat([torch.zeros_like(z[..., :1]), z[..., :-2], z[..., -2:].sum(-1, keepdim=True)], -1)
@@ -80,7 +80,7 @@ def go(samples: int = 1) -> Estimator:
     def draw(q: Family, noise: Tensor) -> Tensor:
         """z_k ~ q, then for each site z_k with one more there; x: [K (1 + D), ..., *event]."""
         z = q.sample(noise)
-        return torch.cat([z, replaced(z, above(q, z)[None], -q.event_axes).flatten(0, 1)])
+        return torch.cat([z, replaced(z, step_up(q, z)[None], -q.event_axes).flatten(0, 1)])
 
     def combine(q: Family, x: Tensor, fx: Tensor) -> Tensor:
         """g_d = 1/K sum_k -dF_d(z_kd)/dtheta / q_d(z_kd) [f(z_k with z_kd + 1) - f(z_k)]."""

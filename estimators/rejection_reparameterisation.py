@@ -12,7 +12,6 @@ from problems.settings import at_least
 if TYPE_CHECKING:
     from torch import Tensor
 
-
 PROPOSALS = 7  # a proposal is refused with a chance of at most 0.0483, at alpha = 1; 0.0483^7 < 1e-9
 
 

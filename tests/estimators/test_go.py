@@ -12,7 +12,7 @@ import torch
 from bench.evaluate import gradients, prepare
 from estimators import go as module
 from estimators.base import mismatch
-from estimators.go import above, go
+from estimators.go import go, step_up
 from estimators.measure_valued import measure_valued_poisson
 from problems.base import Problem
 from problems.families.bernoulli import Bernoulli
@@ -110,11 +110,11 @@ def test_of_counts_and_a_linear_f_it_has_no_variance() -> None:
 
 
 def test_the_step_up_stays_on_the_support() -> None:
-    assert above(Bernoulli(tensor(0.0, 0.0)), tensor(0.0, 1.0)).tolist() == [1, 1]
-    assert above(Binomial(4)(tensor(0.0, 0.0)), tensor(3.0, 4.0)).tolist() == [4, 4]
-    assert above(Poisson(tensor(0.0, 0.0)), tensor(3.0, 4.0)).tolist() == [4, 5]
+    assert step_up(Bernoulli(tensor(0.0, 0.0)), tensor(0.0, 1.0)).tolist() == [1, 1]
+    assert step_up(Binomial(4)(tensor(0.0, 0.0)), tensor(3.0, 4.0)).tolist() == [4, 4]
+    assert step_up(Poisson(tensor(0.0, 0.0)), tensor(3.0, 4.0)).tolist() == [4, 5]
     q = Categorical(torch.zeros(3, 3).double())
-    assert above(q, torch.eye(3).double()).argmax(-1).tolist() == [1, 2, 2]
+    assert step_up(q, torch.eye(3).double()).argmax(-1).tolist() == [1, 2, 2]
 
 
 def test_far_logits() -> None:
