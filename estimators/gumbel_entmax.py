@@ -80,12 +80,12 @@ def gumbel_entmax(temperature: float = 1.0, alpha: float = 1.5) -> Estimator:
         return fx[0]
 
     def target(problem: Problem) -> Tensor | None:
-        """y by bisection for the threshold; its kinks leave the quadrature fewer digits."""
+        """y by Newton's method for the threshold; its kinks leave the quadrature fewer digits."""
         bits = problem.family_name == "bernoulli"
 
         def point(z: Tensor) -> Tensor:
             pairs = torch.stack([z, torch.zeros_like(z)], -1) if bits else z
-            y = by_bisection(pairs / temperature, alpha) if alpha > 1 else (pairs / temperature).softmax(-1)
+            y = by_newton(pairs / temperature, alpha) if alpha > 1 else (pairs / temperature).softmax(-1)
             return y[..., 0] if bits else y
 
         return relaxed_gradient(problem, point, tolerance=2e-3)
@@ -104,13 +104,12 @@ def gumbel_entmax(temperature: float = 1.0, alpha: float = 1.5) -> Estimator:
     )
 
 
-def by_bisection(z: Tensor, alpha: float) -> Tensor:
-    """The entmax of z, its threshold found between (alpha - 1) max z - 1 and (alpha - 1) max z."""
-    s = (alpha - 1) * z
-    high = s.amax(-1, keepdim=True)
-    low = high - 1
-    for _ in range(30):
-        middle = (low + high) / 2
-        over = ((s - middle).clamp(min=0) ** (1 / (alpha - 1))).sum(-1, keepdim=True) > 1
-        low, high = torch.where(over, middle, low), torch.where(over, high, middle)
-    return (s - low).clamp(min=0) ** (1 / (alpha - 1))
+def by_newton(z: Tensor, alpha: float) -> Tensor:
+    """The entmax of z for alpha 1.5 or 2, its threshold the root of a convex function, which Newton's method nears from below."""
+    s, power = (alpha - 1) * z, 1 / (alpha - 1)
+    tau = s.amax(-1, keepdim=True) - 1
+    for _ in range(max(z.shape[-1], 8)):
+        r = (s - tau).clamp(min=0)
+        slope = power * torch.where(r > 0, r ** (power - 1), 0).sum(-1, keepdim=True)
+        tau = tau + ((r**power).sum(-1, keepdim=True) - 1) / slope
+    return (s - tau).clamp(min=0) ** power

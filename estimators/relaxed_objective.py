@@ -5,6 +5,7 @@ Only the density of the perturbed logits is differentiated, never the path throu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from problems.base import Problem
 
-REACH = 40.0  # e^-40 of the mass of a difference of perturbed logits lies beyond
 FINEST = {1: 2**-9, 2: 2**-4}  # the step of the finest rule, by the number of differences
 
 
@@ -38,19 +38,20 @@ def relaxed_gradient(problem: Problem, point: Callable[[Tensor], Tensor], tolera
     if dims not in FINEST:
         return None
     problem, step = in_double(problem), 0.5
-    coarse = by_rule(problem, point, dims, step)
+    reach = 10 - math.log(tolerance)  # e^-reach of the mass of a difference of perturbed logits lies beyond
+    coarse = by_rule(problem, point, dims, step, reach)
     while step > FINEST[dims]:
         step /= 2
-        fine = by_rule(problem, point, dims, step)
+        fine = by_rule(problem, point, dims, step, reach)
         if float((fine - coarse).norm()) <= tolerance * float(fine.norm()):
             return fine
         coarse = fine
     return None
 
 
-def by_rule(problem: Problem, point: Callable[[Tensor], Tensor], dims: int, step: float) -> Tensor:
-    """By the rule of this step."""
-    axis = torch.arange(-REACH, REACH + step, step, dtype=torch.float64)
+def by_rule(problem: Problem, point: Callable[[Tensor], Tensor], dims: int, step: float, reach: float) -> Tensor:
+    """By the rule of this step, as far as `reach` from theta."""
+    axis = torch.arange(-reach, reach + step, step, dtype=torch.float64)
     t = torch.cartesian_prod(*[axis] * dims).reshape(-1, dims)
 
     def L(theta: Tensor, model: Tensor | None, data: Tensor | None) -> Tensor:
