@@ -1,7 +1,8 @@
 """The log evidence by sums that end at random: SUMO and multilevel Monte Carlo, for the gradient of the model.
 
 L_K = log 1/K sum_k w_k comes to log p(x) from below as K grows. Its increments are added up to a random stage, each divided by the
-probability of reaching it, so that the mean is the last of them; memory and noise are paid for all points, f for those reached.
+probability of reaching it, so that the mean is the last of them. Evaluations are counted where they are reached; time and memory
+go into every point.
 """
 
 from __future__ import annotations
