@@ -60,6 +60,7 @@ def antithetic(samples: int = 2, gradient: str = "pathwise") -> Estimator:
         by_path if path else by_score,
         FAMILIES if path else None,
         noise=lambda size: [n._replace(front=(m,)) for n in size.family.noise(size)],
+        kernel="estimators.kernels.antithetic_of_any:antithetic",
         settings={"samples": samples, "gradient": gradient},
         source="Hammersley & Morton 1956",
     )
@@ -68,9 +69,9 @@ def antithetic(samples: int = 2, gradient: str = "pathwise") -> Estimator:
 def antithetic_normal(samples: int = 2) -> Estimator:
     """Pathwise gradient for factorised Normal variables, averaged over samples / 2 antithetic pairs, eps and -eps.
 
-    `antithetic` for them, with a kernel. Assumes f continuous and differentiable almost everywhere. Unbiased for Expectation and
-    Elbo; `samples` evaluations and gradients of f. The part of the gradient that is odd in eps cancels: that of the means has no
-    variance where f is quadratic, while the part that is even in eps gains nothing over one sample.
+    `antithetic` for them, under its older name. Assumes f continuous and differentiable almost everywhere. Unbiased for
+    Expectation and Elbo; `samples` evaluations and gradients of f. The part of the gradient that is odd in eps cancels: that of the
+    means has no variance where f is quadratic, while the part that is even in eps gains nothing over one sample.
     Hammersley & Morton 1956; for variational inference, Wu, Goodman & Ermon 2019, arXiv:1810.02555.
     """
     pairs("antithetic_normal", samples)

@@ -1,4 +1,4 @@
-"""Bonnet's and Price's theorems, shifted Sobol points, GO and Gauss-Hermite rules in lanes are their torch forms."""
+"""In lanes: Bonnet's and Price's theorems, shifted Sobol points, GO, Gauss-Hermite rules and antithetic pairs of any family."""
 
 from __future__ import annotations
 
@@ -46,6 +46,11 @@ CASES: list[Case] = [
     (("quadrature_expectation", {}), (COST, {"cost": "exp", "dim": 3}), "wide"),
     (("quadrature_expectation", {"nodes": 3, "samples": 2}), REGRESSION, "init"),
     (("quadrature_expectation", {"nodes": 4}), LINEAR, "mid"),
+    (("antithetic", {"samples": 4}), (COST, {"cost": "exp", "dim": 2}), "narrow"),
+    (("antithetic", {"samples": 4, "gradient": "score"}), (COST, {"cost": "exp", "dim": 2}), "init"),
+    (("antithetic", {"samples": 2, "gradient": "score"}), LINEAR, "mid"),
+    (("antithetic", {"samples": 4, "gradient": "score"}), TOY, "converged"),
+    (("antithetic", {"gradient": "score"}), ROWS, "init"),
 ]
 
 
@@ -57,7 +62,7 @@ def test_kernel_is_the_torch_form(pair: Any, estimator: Any, problem: Any, point
     np.testing.assert_allclose(in_plain_python(kernel, replicates), wanted, rtol=0, atol=1e-12 * np.abs(wanted).max())
 
 
-SMALL = [CASES[1], CASES[4], CASES[11], CASES[17], CASES[19]]
+SMALL = [CASES[1], CASES[4], CASES[11], CASES[17], CASES[19], CASES[23]]
 
 
 @pytest.mark.parametrize("case", SMALL, ids=lambda case: case[0][0])
