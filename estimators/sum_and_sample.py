@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from problems.families.base import Family
 
 CHOSEN = ("largest", "drawn")
+STEPS = 1024  # of a unit of log q: states that are as likely but for rounding are equals
 
 
 def largest_and_one(log_q: Tensor, noise: Tensor, k: int) -> Tensor:
     """Places of the k - 1 largest states, the first of equals first, and of one draw from the rest: `[..., k]`."""
-    top = log_q.sort(dim=-1, descending=True, stable=True).indices[..., : k - 1].expand(*noise.shape[:-1], -1)
+    rank = (log_q * STEPS).round().sort(dim=-1, descending=True, stable=True).indices
+    top = rank[..., : k - 1].expand(*noise.shape[:-1], -1)
     rest = (log_q + noise).scatter(-1, top, -torch.inf).argmax(-1, keepdim=True)
     return torch.cat([top, rest], -1)
 

@@ -15,6 +15,7 @@ from estimators.kernels.families import LOG_NORM, LOG_P, LOGIT
 from estimators.kernels.philox import uniform
 
 USED = -1e30  # below every log q that a state is chosen by
+STEPS = 1024  # of a unit of log q, as in the torch form: states that are as likely but for rounding are equals
 
 
 def values(shape: Shape) -> int:
@@ -55,29 +56,40 @@ def listed(at: Lanes) -> Function:
     return of_categories if len(at.shape.event) == 2 else of_bits
 
 
-def chosen_by(at: Lanes) -> Function:
-    """`keys(r)`: rows N ... 2 N - 1 are log q in every lane."""
-    L, S, N = at.L, at.S, number_of_states(at.shape)
+def chosen_by(at: Lanes, steps: int = 0) -> Function:
+    """`keys(r)`: rows N ... 2 N - 1 are log q in every lane, or the nearest whole number of so many steps of a unit."""
+    L, S, R, N = at.L, at.S, at.be.real, number_of_states(at.shape)
+    STEPS, ROUND = R(steps), R(1.5 * 2.0 ** (23 if at.be.single else 52))  # adding it leaves the nearest whole number
 
     @at.be.jit
     def keys(r):  # type: ignore[no-untyped-def]
         for s in range(N):
             for l in range(L):
-                r[N + s, l] = r[s, S * l]
+                r[N + s, l] = (r[s, S * l] * STEPS + ROUND) - ROUND if steps else r[s, S * l]
 
     return keys
 
 
 def perturbed(at: Lanes) -> Function:
-    """`perturb(r, c)`: a Gumbel variable is added to rows N ... 2 N - 1, of which those used stay far below."""
-    L, N, words, u, log = at.L, number_of_states(at.shape), at.words, uniform(at.be), vmath.log(at.be)
+    """`perturb(r, c)`: rows N ... 2 N - 1 are log q and a Gumbel variable, but for those used."""
+    L, S, R, N, words, u, log = (
+        at.L,
+        at.S,
+        at.be.real,
+        number_of_states(at.shape),
+        at.words,
+        uniform(at.be),
+        vmath.log(at.be),
+    )
+    UNUSED = R(USED / 2)
 
     @at.be.jit
     def perturb(r, c):  # type: ignore[no-untyped-def]
         for s in range(N):
             words(c.buf, s, 0, c)
             for l in range(L):
-                r[N + s, l] -= log(-log(u(c.buf[l])))
+                key, drawn = r[N + s, l], r[s, S * l] - log(-log(u(c.buf[l])))
+                r[N + s, l] = drawn if key > UNUSED else key
 
     return perturb
 

@@ -8,6 +8,7 @@ from estimators.kernels import vmath
 from estimators.kernels.backend import Function
 from estimators.kernels.base import Form, Lanes
 from estimators.kernels.enumeration import (
+    STEPS,
     USED,
     chosen_by,
     first_of_largest,
@@ -31,7 +32,8 @@ def sum_and_sample(samples: int, chosen: str, baseline: bool, states: int) -> Fo
 
     def build(at: Lanes) -> Function:
         L, R, f, score, credit, N = at.L, at.be.real, at.f, at.q.score, at.credit, number_of_states(at.shape)
-        list_all, keys, perturb, largest = listed(at), chosen_by(at), perturbed(at), first_of_largest(at)
+        keys = chosen_by(at, 0 if drawn else STEPS)
+        list_all, perturb, largest = listed(at), perturbed(at), first_of_largest(at)
         left, put = mass_left(at), placed(at)
         log_prob, exp, ZERO = at.q.log_prob, vmath.exp(at.be), R(0)
         PLACE, WEIGHT, VALUE, MASS, MEAN = 2 * N, 2 * N + K, 2 * N + 2 * K, 2 * N + 3 * K, 2 * N + 3 * K + 1

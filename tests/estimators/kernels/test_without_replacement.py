@@ -11,8 +11,8 @@ import torch
 
 from bench.evaluate import gradients, prepare
 from bench.kernels import lazy_kernel_for
-from estimators import ESTIMATORS
-from estimators.kernels import cpu
+from estimators import ESTIMATORS, sum_and_sample
+from estimators.kernels import cpu, enumeration
 from problems import PROBLEMS
 from problems.objectives import Elbo
 from tests.estimators.kernels.test_parity import by_plain_python, in_plain_python, label
@@ -73,6 +73,23 @@ def test_of_a_bound_and_of_states_that_hardly_ever_come(estimator: str, family: 
     wanted = gradients(trial, range(40)).numpy()
     assert np.isfinite(wanted).all()
     np.testing.assert_allclose(in_plain_python(kernel, range(40)), wanted, rtol=0, atol=2e-12 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("family", ["bernoulli", "categorical"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_states_as_likely_as_one_another_are_summed_in_their_order(family: str, dtype: str) -> None:
+    """Whatever the rounding of log q."""
+    assert enumeration.STEPS == sum_and_sample.STEPS
+    problem = PROBLEMS["quadratic"](family=family, dim=4, categories=3).at("mid")
+    level = torch.full_like(problem.theta, 0.37)
+    level[1:3] -= 1.1
+    even = replace(problem, theta=level, points={})
+    trial = prepare(ESTIMATORS["sum_and_sample"](samples=6, baseline=True), even, 7, "", dtype)
+    kernel = lazy_kernel_for(trial)
+    assert kernel is not None
+    g, wanted = in_plain_python(kernel, range(40)), gradients(trial, range(40)).numpy()
+    far = np.abs(g - wanted).max(1) > (1e-12 if dtype == "float64" else 1e-4) * np.abs(wanted).max()
+    assert far.sum() <= (0 if dtype == "float64" else 1)
 
 
 @pytest.mark.parametrize("estimator", ["sum_and_sample", "score_without_replacement", "unordered_set"])
