@@ -139,7 +139,7 @@ def measure_valued_categorical() -> Estimator:
 
     The other is drawn for each logit, coupled with the sample: the sum over the others that local expectation takes, with
     the same evaluations of f, has less variance. Unbiased for Expectation and Elbo; C D evaluations of f, no gradient of f (that
-    one of each C is f(x) is not made use of). With C = 2 it is `measure_valued_bernoulli`.
+    one of each C is f(x) is not made use of). With C = 2 the other is certain, as in `measure_valued_bernoulli`.
     Mohamed, Rosca, Figurnov & Mnih 2020, arXiv:1906.10652, section 6.
     """
 
@@ -222,9 +222,12 @@ def measure_valued_geometric() -> Estimator:
 
 
 def successes(q: BinomialFamily, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """x ~ q, and whether one of its n trials, any, is a success: 1[u' < x / n]; noise: [2, ..., D]."""
+    """x ~ q, and whether one of its n trials, any, is a success: 1[u' < x / n]; noise: [2, ..., D].
+
+    Where all are, single precision, which may round u' to 1, is not asked.
+    """
     x = q.sample(noise[0])
-    return x, noise[1] * q.n < x
+    return x, (noise[1] * q.n < x) | (x == q.n)
 
 
 def draw_binomial(q: BinomialFamily, noise: Tensor) -> Tensor:

@@ -187,6 +187,15 @@ def test_negative_parts_of_another_law_are_seen(agreement, known):
         assert found.z > found.allowed, draw.__name__
 
 
+def test_a_trial_turned_round_leaves_a_point_of_the_support():
+    """Also where a uniform rounds to 0 or 1."""
+    noise = torch.tensor([0.0, 0.5, 1.0])
+    u = torch.cartesian_prod(noise, noise).T[..., None]
+    x = draw_binomial(Binomial(3)(torch.tensor([0.4])), u)
+    assert bool(((x >= 0) & (x <= 3)).all())
+    assert bool(((x[1] - x[0]).abs() == 1).all())
+
+
 def test_variances_of_a_linear_f_are_known(agreement):
     """f = x of one variable: -(1 - p)(1 + y); n p (1 - p) itself; -E'/rate; 2 V x and -a E/b."""
 
