@@ -58,9 +58,11 @@ def mixture(
         "dim": dim,
         "data": data,
         "samples": samples,
-        "objective": "elbo",
+        "objective": objective,
+        "alpha": alpha,
     }
-    points = stored_points("mixture", settings | {"samples": 1}, init) | stored_points("mixture", settings, init)
+    elbo = settings | {"objective": "elbo", "alpha": 0.5}
+    points = stored_points("mixture", elbo | {"samples": 1}, init) | stored_points("mixture", elbo, init)
     bound = Problem(
         name="mixture",
         family=Categorical,
@@ -75,7 +77,7 @@ def mixture(
         data=rows,
         lanes=in_lanes(categories, dim),
         points=points,
-        settings=settings | {"objective": objective, "alpha": alpha},
+        settings=settings,
         source="Gaussian mixture with seeded data",
     )
     return inclusive(bound, in_lanes(categories, dim, fixed=True)) if objective == "inclusive_kl" else bound

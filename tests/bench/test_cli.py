@@ -16,6 +16,7 @@ import pytest
 
 from bench.cli import outcome_of
 from estimators import ESTIMATORS
+from estimators.peers import PEERS
 from problems import PROBLEMS
 
 PLUGIN = str(Path(__file__).parent / "misbehaving.py")
@@ -66,7 +67,7 @@ def events(done):
 
 def test_estimators_are_listed_in_their_groups() -> None:
     listed = bench("list", "estimators").stdout
-    assert listed.startswith(f"Estimators ({len(ESTIMATORS)})\n score function\n  reinforce ")
+    assert listed.startswith(f"Estimators ({len(ESTIMATORS) + len(PEERS)})\n score function\n  reinforce ")
     assert listed.index(" coupled\n") < listed.index("  disarm ") < listed.index(" relaxed and straight-through\n")
     assert "Problems" not in listed
 
@@ -319,9 +320,9 @@ def test_show(name, capsys):
 def test_show_says_what_an_estimator_is_and_asks(capsys):
     assert outcome_of(["show", "local_expectation"]) == 0
     shown = capsys.readouterr().out
-    assert "formula:\n  g_d = 1/K sum_k sum_v q_d(v)" in shown
+    assert "formula:\n  g_d = 1/K sum_k sum_v q(v | " in shown
     assert "7 values (D = 6)" in shown
-    assert "13 values (D = 4, C = 4)" in shown
+    assert "3 values (D = 1, C = 3)" in shown
     assert outcome_of(["show", "rebar"]) == 0
     assert "asks of f: 3 values, 2 gradients, 2 of them off the support\n" in capsys.readouterr().out
     assert outcome_of(["show", "vimco"]) == 0

@@ -108,7 +108,7 @@ def test_tables_may_name_a_cell_in_two_forms(members):
 def test_an_impossible_pair_is_refused_by_name_and_skipped_by_glob(members):
     with pytest.raises(Refusal, match=r"t\.toml: cells\[0\]: bits is for bernoulli variables; bell's are normal"):
         plan(members, grid(["bell"], ["bits"]))
-    for table in (grid(["bel*"], ["bits"]), grid(["bell"], ["bit*"])):
+    for table in (grid(["bel*"], ["bits"]), grid(["bell"], ["bits*"])):
         (row,) = plan(members, table)
         assert (row.status, row.reason) == ("skipped", "bits is for bernoulli variables; bell's are normal")
         assert row.cell is None
@@ -118,7 +118,7 @@ def test_an_impossible_pair_is_refused_by_name_and_skipped_by_glob(members):
 def test_a_refused_setting_is_refused_by_name_and_skipped_by_glob(members):
     with pytest.raises(Refusal, match=r"cells\[0\]\.estimators: bits\[rate=-1\]: rate must be positive"):
         plan(members, grid(["bernoulli_toy"], ["bits[rate=-1]"]))
-    rows = plan(members, grid(["bernoulli_toy"], ["bit*[rate=-1,1]"], points=["init"]))
+    rows = plan(members, grid(["bernoulli_toy"], ["bits*[rate=-1,1]"], points=["init"]))
     assert [(row.status, row.cell is None) for row in rows] == [("skipped", True), ("", False)]
 
 

@@ -129,7 +129,9 @@ def test_a_worker_does_not_outlive_a_killed_run(tmp_path, started):
 
 def test_a_second_run_is_refused_and_an_interrupted_one_says_how_to_resume_it(tmp_path, command, started):
     folder = tmp_path / "out"
-    first = started(command("out"))
+    line = command("out")
+    (tmp_path / "slow.toml").write_text(SUITE.replace(".15", "1.5"))  # longer than the second run takes to start
+    first = started(line)
     until(lambda: len(stored(folder)) >= 1)
     second = subprocess.run(command("out"), capture_output=True, text=True)
     assert second.returncode == 2
