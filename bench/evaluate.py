@@ -325,7 +325,7 @@ def _weights(trial: Trial, known: dict[str, Any], weighed: list[int]) -> Tensor:
         leaf = fx.requires_grad_()
         if own is not None:
             value = call(own, {**known, "fx": leaf})
-        elif objective.samples > 1:  # several draws of the bound: the mean of their values
+        elif objective.exact is None:  # draws of L: the mean of their values
             value = objective.value(leaf.unflatten(0, (-1, objective.samples)).movedim(1, 0)).mean(0)
         else:
             value = objective.value(leaf)

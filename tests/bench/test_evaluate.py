@@ -18,7 +18,7 @@ from problems.calling import UnknownName
 from problems.families.bernoulli import Bernoulli
 from problems.families.chain import Chain
 from problems.families.normal import Normal
-from problems.objectives import Elbo, ImportanceWeighted
+from problems.objectives import Elbo, ImportanceWeighted, LogMarginal, Objective, Renyi
 
 A = torch.tensor([[1.0, 0.5, -0.3], [0.2, -1.0, 0.7], [0.4, 0.1, 0.6]], dtype=torch.float64)
 ROWS = torch.linspace(-1, 1, 15, dtype=torch.float64).reshape(5, 3)
@@ -139,6 +139,30 @@ def test_amortised_gradients_are_those_of_plain_autograd() -> None:
         objective = (f(z, ROWS, m) - q.log_prob(z)).mean(0).sum()
         plain = torch.cat(torch.autograd.grad(objective, [w, m]))
         assert torch.allclose(g[r], plain, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("objective", [ImportanceWeighted(1), Renyi(2.0, 1)], ids=lambda o: o.name)
+def test_several_draws_of_a_bound_of_one_sample_are_draws_of_the_elbo(objective: Objective) -> None:
+    """The model's gradient is the mean of theirs, and not that of the bound of them all."""
+    estimator = replace(rloo(3), claims=dict.fromkeys(["Elbo", objective.name], "unbiased"))
+    found, elbo = (
+        gradients(prepare(estimator, replace(amortised(), objective=o)), range(16)) for o in (objective, Elbo())
+    )
+    assert torch.allclose(found, elbo, rtol=1e-12, atol=1e-13)
+
+
+def test_the_log_evidence_moves_the_model_by_the_log_of_the_mean_of_all_samples() -> None:
+    estimator, problem = (
+        replace(rloo(3), claims={"LogMarginal": "consistent"}),
+        replace(amortised(), objective=LogMarginal()),
+    )
+    trial = prepare(estimator, problem)
+    known = ask(trial, range(4), None, MEASURE, Count()).known
+    model = WEIGHTS.flip(0).requires_grad_()
+    log_w = problem.value(known["x"], model, ROWS) - known["q"].log_prob(known["x"])
+    L = log_w.logsumexp(0).sum(-1)
+    plain = torch.stack([torch.autograd.grad(of_replicate, model, retain_graph=True)[0] for of_replicate in L])
+    assert torch.allclose(gradients(trial, range(4))[:, 12:], plain, rtol=1e-12, atol=1e-13)
 
 
 def test_minibatches_are_scaled_to_the_whole() -> None:
