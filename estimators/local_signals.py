@@ -32,7 +32,9 @@ def last_layer(q: Family, parts: Tensor) -> Tensor:
 
 
 def downstream(q: Family, parts: Tensor) -> Tensor:
-    """`[T, D]`: addend t depends on site d, or on a site of a layer after d's, which may depend on it."""
+    """`[T, D]`: addend t depends on site d, or on a site of a layer after d's, or of no layer, which may depend on it."""
+    if not q.factorised:
+        return (parts > 0).any(1, keepdim=True).expand_as(parts)
     layer = layer_of(q, parts.shape[1]).to(parts.device)
     return (parts > 0) | (last_layer(q, parts)[:, None] > layer)
 

@@ -15,6 +15,7 @@ from problems.families.bernoulli import Bernoulli
 from problems.families.categorical import Categorical
 from problems.families.chain import Chain
 from problems.families.normal import Normal
+from problems.families.subset import Subset
 from problems.objectives import Elbo
 
 
@@ -96,7 +97,18 @@ def data():
     )
 
 
-MADE = [bits, categories, normals, walk, data]
+def subsets():
+    """Two of four sites, which depend on each other, and an addend of each alone."""
+    return Problem(
+        "subsets",
+        Subset(2),
+        numbers(9, 4),
+        lambda x: (x - 0.3) ** 2 * torch.arange(1.0, 5.0).to(x),
+        parts=torch.eye(4, dtype=torch.bool),
+    )
+
+
+MADE = [bits, categories, normals, walk, data, subsets]
 SETTINGS = [{}, {"samples": 3}, {"samples": 3, "baseline": "leave_one_out"}]
 
 
