@@ -86,8 +86,9 @@ def local_expectation(samples: int = 1) -> Estimator:
 
     Nothing is assumed of f. Unbiased for Expectation and Elbo; K (1 + D (C - 1)) evaluations of f, C the values of a site, no
     gradient of f; the model's gradient is that at the K draws. It is the score function's mean over each site given the others, so
-    it never has more variance; on one site, exact. In a Chain too the others stay as they were drawn, and a site's values have
-    their probability given them all (`ram` runs what follows again instead).
+    it never has more variance in a parameter that belongs to one site (in one that several share it may); on one site, exact. In a
+    Chain too the others stay as they were drawn, and a site's values have their probability given them all (`ram` runs what follows
+    again instead).
     Titsias & Lazaro-Gredilla, NeurIPS 2015, arXiv:1503.01494; for independent bits RAM, Tokui & Sato 2017, arXiv:1611.01239.
     IndeCateR's code (De Smet et al. 2023, arXiv:2311.12569) gives the same numbers for K D C evaluations; see `indecater`.
     """

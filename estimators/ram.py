@@ -22,8 +22,9 @@ def ram(samples: int = 1) -> Estimator:
 
     Nothing is assumed of f. Unbiased for Expectation and Elbo; K (1 + D (C - 1)) evaluations of f, C the values of a site, no
     gradient of f; the model's gradient is that at the K draws. It is the score function's mean over each site given the noise of
-    the others, so that it never has more variance than the score function, whatever the baseline made of that noise. Of sites that
-    do not depend on one another it is `local_expectation`. Tokui & Sato, ICML 2017, arXiv:1611.01239.
+    the others, so that in a parameter that belongs to one site it never has more variance than the score function, whatever the
+    baseline made of that noise (in one that several sites share it may). Of sites that do not depend on one another it is
+    `local_expectation`. Tokui & Sato, ICML 2017, arXiv:1611.01239.
     """
     at_least("ram", 1, samples=samples)
 

@@ -74,6 +74,19 @@ def test_it_has_less_variance_than_the_score_function_in_every_coordinate(agreem
     assert (ours.variance < other.variance - 4 * (ours.variance_se + other.variance_se)).all()
 
 
+def test_in_a_parameter_that_sites_share_it_may_have_more_variance_than_the_score_function(agreement):
+    """f = 1[b_1 != b_2] of two fair bits of one logit: the scores cancel where f is 1; the means over each do not."""
+
+    def differ(x):
+        return (x[..., 0] - x[..., 1]).square()
+
+    encode = {"encode": lambda w, data: w.expand(*data.shape[:-1], 2), "data": torch.zeros(1, 1, dtype=torch.float64)}
+    problem = Problem("shared", Bernoulli, torch.zeros(1, dtype=torch.float64), lambda x, data: differ(x), **encode)
+    ours, other = agreement(local_expectation(), problem), agreement(reinforce(), problem)
+    assert other.variance == 0
+    assert abs(ours.variance - 1 / 8) < 4 * ours.variance_se  # (1 - b_1 - b_2) / 2
+
+
 def test_on_bits_it_is_the_measure_valued_gradient_of_the_same_draw(agreement, small):
     ours, other = (agreement(e, small("bits elbo"), 512) for e in (local_expectation(), measure_valued_bernoulli()))
     assert torch.allclose(ours.gradients, other.gradients, rtol=0, atol=1e-13)
