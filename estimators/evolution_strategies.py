@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from estimators.base import Ask, Claim, Estimator, Noise, across
-from estimators.perturbed import FAMILIES, exact_mean, moved, symmetric
+from estimators.perturbed import FAMILIES, MOST_NODES, exact_mean, moved, per_site, symmetric
 from problems.settings import at_least, one_of
 from problems.truth import gauss_hermite
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 BASELINES = ("none", "centre", "leave_one_out", "antithetic")
 LEAST = 2.0**-33
-MOST_NODES = 2**16
 
 
 def evolution_strategies(
@@ -94,7 +93,7 @@ def evolution_strategies(
 
     def target(problem: Problem) -> Tensor | None:
         """By Gauss-Hermite quadrature over the parameters of a site, which are smoothed apart from those of the others."""
-        J = 1 if problem.family_name == "bernoulli" else int(problem.site_parameters(problem.theta).shape[-1])
+        J = per_site(problem)
         nodes = min(64, int(MOST_NODES ** (1 / J)))
         dependent = baseline == "leave_one_out" and design in ("latin", "sobol")
         if dependent or nodes < 12 or problem.family_name not in ("bernoulli", "categorical"):

@@ -23,6 +23,7 @@ FAMILIES = [
     *["bernoulli", "categorical", "normal", "gamma", "poisson", "geometric", "binomial", "subset"],
     *["beta", "dirichlet", "von_mises", "weibull"],
 ]
+MOST_NODES = 2**16
 
 
 def moved(q: Family, shift: Tensor, u: Tensor) -> Tensor:
@@ -51,6 +52,11 @@ def symmetric(sites: Tensor, nodes: Tensor, chance: Tensor, scale: float) -> Law
     """E law(theta + scale e) and E law(theta + scale e) e_j / scale, over nodes e `[N, J]` and their chances `[N]`."""
     of_node = law(sites + scale * nodes[:, None]) * chance[:, None, None]  # [N, D, V]
     return Laws(of_node.sum(0), torch.einsum("ndv,nj->dvj", of_node, nodes) / scale)
+
+
+def per_site(problem: Problem) -> int:
+    """J: a bit has one parameter, a category as many as there are."""
+    return 1 if problem.family_name == "bernoulli" else int(problem.site_parameters(problem.theta).shape[-1])
 
 
 def exact_mean(problem: Problem, laws: Callable[[Tensor], Laws]) -> Tensor | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from estimators.base import Ask, Claim, Estimator, Noise, across
-from estimators.perturbed import FAMILIES, exact_mean, moved, signs, symmetric
+from estimators.perturbed import FAMILIES, MOST_NODES, exact_mean, moved, per_site, signs, symmetric
 from problems.settings import at_least
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ def spsa(samples: int = 1, step: float = 0.01, common: bool = True) -> Estimator
 
     def target(problem: Problem) -> Tensor | None:
         """(F(theta + h Delta) - F(theta - h Delta)) / (2 h Delta_i) has the mean of F(theta + h Delta) Delta_i / h."""
+        if 2 ** per_site(problem) > MOST_NODES:
+            return None
         return exact_mean(problem, lambda sites: symmetric(sites, *signs(sites.shape[-1]), step))
 
     claim = Claim("biased", target=target, of="the mean central difference along random signs")

@@ -16,6 +16,7 @@ from estimators.spsa import spsa
 from problems.base import Problem
 from problems.families.gamma import Gamma
 from problems.objectives import Elbo
+from problems.quadratic import quadratic
 from problems.truth import log_probability
 
 
@@ -162,3 +163,10 @@ def test_what_does_not_fit_is_refused_in_a_sentence(small: Callable[[str], Probl
     with pytest.raises(ValueError, match=r"spsa\[step=0\]: the step must be positive"):
         spsa(step=0)
     assert "spsa is for bernoulli" in (mismatch(spsa(), small("layers")) or "")
+
+
+def test_more_directions_of_signs_than_can_be_listed_have_no_target() -> None:
+    """2^16 for 16 categories, 2^40 for 40."""
+    few, many = (quadratic(family="categorical", dim=1, categories=categories) for categories in (16, 40))
+    assert target_of(spsa(), few) is not None
+    assert target_of(spsa(), many) is None
