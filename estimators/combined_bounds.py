@@ -160,6 +160,10 @@ def ciwae(beta: float = 0.5, gradient: str = "pathwise") -> Estimator:
     def value(fx: Tensor) -> Tensor:
         return beta * fx.mean(0) + (1 - beta) * log_mean_exp(fx)
 
+    def credit(fx: Tensor) -> Tensor:
+        """Of the ELBO, a sample's own addend."""
+        return beta / len(fx) * fx + (1 - beta) * log_mean_exp(fx)
+
     def weight(fx: Tensor) -> Tensor:
         return beta / len(fx) + (1 - beta) * fx.softmax(0)
 
@@ -175,7 +179,7 @@ def ciwae(beta: float = 0.5, gradient: str = "pathwise") -> Estimator:
         "ciwae",
         lambda size: [ask(gradient)] * size.samples,
         draw,
-        combined(gradient, value, weight, doubly),
+        combined(gradient, credit, weight, doubly),
         families(gradient),
         {"ImportanceWeighted": claim if beta else "unbiased"},
         value=value,

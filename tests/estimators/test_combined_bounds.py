@@ -121,6 +121,15 @@ def test_at_their_ends_they_are_the_bound(gradient: str) -> None:
     torch.testing.assert_close(found[:, P:], wanted[:, P:])
 
 
+def test_a_share_of_the_elbo_is_credited_sample_by_sample(agreement: Callable[..., Any]) -> None:
+    """CIWAE of beta = 1 by the score is the mean of K independent REINFORCE; all of the mean to each would be K times as noisy."""
+    P = gaussian(4).theta.numel()
+    problems = [replace(gaussian(4), objective=ImportanceWeighted(K)) for K in (1, 4)]
+    of_one, of_four = (agreement(ciwae(1.0, "score"), problem) for problem in problems)
+    one, four = (float(found.gradients[:, :P].var(0).sum()) for found in (of_one, of_four))
+    assert one / four == pytest.approx(4, rel=0.1)
+
+
 def test_more_groups_have_as_much_less_variance(agreement: Callable[..., Any]) -> None:
     one, four = (agreement(miwae(M), gaussian(2)) for M in (1, 4))
     assert one.total_variance / four.total_variance == pytest.approx(4, rel=0.05)
