@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from estimators.base import Ask, Estimator, Learning, Size
-from estimators.learning import adam, check_learning
+from estimators.learning import check_decay, check_learning
 from estimators.local_signals import across_sites, last_layer, layer_of
-from estimators.nvil import BATCH, NETWORK, inputs, network, networks
+from estimators.nvil import BATCH, fitted, inputs, network, networks
 from estimators.score_function import draw
 from problems.settings import at_least
 
@@ -63,8 +63,7 @@ def actor_critic(
     for setting, number in (("discount", discount), ("trace", trace)):
         if not 0 <= number <= 1:
             raise ValueError(f"actor_critic[{setting}={number}]: {setting} must lie between 0 and 1")
-    if not 0 <= decay < 1:
-        raise ValueError(f"actor_critic[decay={decay}]: the decay must be at least 0 and less than 1")
+    check_decay("actor_critic", decay)
 
     def init(size: Size, generator: torch.Generator, data: Tensor | None) -> dict[str, Tensor]:
         return networks(size, hidden, generator, data)
@@ -74,12 +73,7 @@ def actor_critic(
     ) -> dict[str, Tensor]:
         """V_l = c_psi + c fitted to G_l, the rewards to go; c a moving average of G_l - c_psi."""
         G = discounted(rewards(q, fx, parts), discount)
-        with torch.enable_grad():
-            psi = {name: state[name].detach().requires_grad_() for name in NETWORK}
-            left = (G - network(psi, inputs(q, x, data, state))).flatten(0, -2)
-            c = decay * state["c"] + (1 - decay) * left.detach().mean(0)
-            slopes = torch.autograd.grad((left - c).square().mean(0).sum(), list(psi.values()))
-        return {**adam(state, dict(zip(NETWORK, slopes, strict=True)), lr, step), "c": c}
+        return fitted(state, G, inputs(q, x, data, state), decay, lr, step)[0]
 
     def combine(
         q: Family, x: Tensor, fx: Tensor, parts: Tensor, state: Mapping[str, Tensor], data: Tensor | None

@@ -60,3 +60,9 @@ def check_learning(name: str, steps: int, lr: float) -> None:
         raise ValueError(f"{name}[steps={steps}]: the number of learning steps cannot be negative")
     if not lr > 0:
         raise ValueError(f"{name}[lr={lr}]: the learning rate must be positive")
+
+
+def check_decay(name: str, decay: float) -> None:
+    """Raises ValueError where a moving average would not move, or would swing."""
+    if not 0 <= decay < 1:
+        raise ValueError(f"{name}[decay={decay}]: the decay must be at least 0 and less than 1")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from estimators.base import Estimator, Learning
+from estimators.learning import check_decay
 from estimators.score_function import draw
 
 if TYPE_CHECKING:
@@ -25,8 +26,7 @@ def moving_average_baseline(samples: int = 1, decay: float = 0.95, steps: int = 
     """
     if samples < 1:
         raise ValueError(f"moving_average_baseline[samples={samples}]: at least one sample is needed")
-    if not 0 <= decay < 1:
-        raise ValueError(f"moving_average_baseline[decay={decay}]: the decay must be at least 0 and less than 1")
+    check_decay("moving_average_baseline", decay)
     if steps < 0:
         raise ValueError(f"moving_average_baseline[steps={steps}]: the number of past steps cannot be negative")
 

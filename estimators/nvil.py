@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from estimators.base import BIASED, UNBIASED, Estimator, Learning, Size
-from estimators.learning import adam, check_learning
+from estimators.learning import adam, check_decay, check_learning
 from estimators.local_signals import across_sites, layer_of
 from estimators.score_function import draw
 from problems.settings import at_least
@@ -56,6 +56,19 @@ def networks(size: Size, hidden: int, generator: torch.Generator, data: Tensor |
     }
 
 
+def fitted(
+    state: Mapping[str, Tensor], target: Tensor, y: Tensor, decay: float, lr: float, step: int
+) -> tuple[dict[str, Tensor], Tensor]:
+    """psi a step of Adam down (target - c_psi(y) - c)^2, c = rho c + (1 - rho) mean l; and l = target - c_psi(y), `[N, layers]`."""
+    with torch.enable_grad():
+        psi = {name: state[name].detach().requires_grad_() for name in NETWORK}
+        left = (target - network(psi, y)).flatten(0, -2)
+        c = decay * state["c"] + (1 - decay) * left.detach().mean(0)
+        loss = (left - c).square().mean(0).sum()
+        slopes = torch.autograd.grad(loss, list(psi.values()))
+    return {**adam(state, dict(zip(NETWORK, slopes, strict=True)), lr, step), "c": c}, left.detach()
+
+
 def nvil(
     samples: int = 1,
     hidden: int = 100,
@@ -75,8 +88,7 @@ def nvil(
     """
     at_least("nvil", 1, samples=samples, hidden=hidden)
     check_learning("nvil", steps, lr)
-    if not 0 <= decay < 1:
-        raise ValueError(f"nvil[decay={decay}]: the decay must be at least 0 and less than 1")
+    check_decay("nvil", decay)
 
     def init(size: Size, generator: torch.Generator, data: Tensor | None) -> dict[str, Tensor]:
         return {**networks(size, hidden, generator, data), "v": torch.zeros(max(len(size.family.layers), 1))}
@@ -84,16 +96,9 @@ def nvil(
     def learn(
         state: Mapping[str, Tensor], q: Family, x: Tensor, fx: Tensor, data: Tensor | None, step: int
     ) -> dict[str, Tensor]:
-        """l = f - c_psi; c = rho c + (1 - rho) mean l; v = rho v + (1 - rho) var l; psi descends (f - c_psi - c)^2."""
-        with torch.enable_grad():
-            psi = {name: state[name].detach().requires_grad_() for name in NETWORK}
-            left = fx[..., None] - network(psi, inputs(q, x, data, state))
-            each = left.detach().flatten(0, -2)
-            c = decay * state["c"] + (1 - decay) * each.mean(0)
-            v = decay * state["v"] + (1 - decay) * each.var(0)
-            loss = (left - c).square().flatten(0, -2).mean(0).sum()
-            slopes = torch.autograd.grad(loss, list(psi.values()), materialize_grads=True)
-        return {**adam(state, dict(zip(NETWORK, slopes, strict=True)), lr, step), "c": c, "v": v}
+        """l = f - c_psi; v = rho v + (1 - rho) var l; psi descends (f - c_psi - c)^2."""
+        new, left = fitted(state, fx[..., None], inputs(q, x, data, state), decay, lr, step)
+        return {**new, "v": decay * state["v"] + (1 - decay) * left.var(0)}
 
     def combine(q: Family, x: Tensor, fx: Tensor, state: Mapping[str, Tensor], data: Tensor | None) -> Tensor:
         """g_l = 1/K sum_k (f_k - c_psi(y_kl) - c_l) grad log q(x_kl | y_kl), y_kl the datum and the layers before l;
