@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -26,8 +27,8 @@ def hard_concrete(beta: float = 0.6666666666666666, gamma: float = -0.1, zeta: f
     Louizos, Welling & Kingma 2018, arXiv:1712.01312.
     """
     check_temperature("hard_concrete", beta, "beta")
-    if not (gamma <= 0 and zeta >= 1):
-        raise ValueError(f"hard_concrete[gamma={gamma},zeta={zeta}]: the stretch must hold [0, 1]")
+    if not (-math.inf < gamma <= 0 and 1 <= zeta < math.inf):
+        raise ValueError(f"hard_concrete[gamma={gamma},zeta={zeta}]: the stretch must hold [0, 1] and be finite")
 
     def stretched(s: Tensor) -> Tensor:
         return s * (zeta - gamma) + gamma

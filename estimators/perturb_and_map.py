@@ -9,7 +9,7 @@ import torch
 from estimators.base import BIASED, Ask, Estimator, Noise, Size
 from estimators.relaxation import perturbed
 from problems.families.categorical import onehot_argmax
-from problems.settings import at_least, one_of
+from problems.settings import at_least, one_of, positive
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,7 +63,7 @@ def imle(lam: float = 2.5, perturbation: str = "gumbel", terms: int = 10) -> Est
     One evaluation and gradient of f, two most probable points. Code that leaves out 1 / lam has another scale.
     Niepert, Minervini & Franceschi 2021, arXiv:2106.01798.
     """
-    check_step("imle", lam)
+    positive("imle", lam=lam)
     one_of("imle", PERTURBATIONS, perturbation=perturbation)
     at_least("imle", 1, terms=terms)
     summed = perturbation == "sum_of_gamma"
@@ -114,7 +114,7 @@ def blackbox_differentiation(lam: float = 20.0) -> Estimator:
     two most probable points.
     Vlastelica, Paulus, Musil, Martius & Rolinek 2020, arXiv:1912.02175.
     """
-    check_step("blackbox_differentiation", lam)
+    positive("blackbox_differentiation", lam=lam)
 
     def draw(q: Family, noise: Tensor) -> Tensor:
         """z(theta); x: [1, ..., *event], the same for every replicate."""
@@ -135,9 +135,3 @@ def blackbox_differentiation(lam: float = 20.0) -> Estimator:
         settings={"lam": lam},
         source="arXiv:1912.02175",
     )
-
-
-def check_step(name: str, lam: float) -> None:
-    """Raises ValueError where the step is not positive."""
-    if not lam > 0:
-        raise ValueError(f"{name}[lam={lam}]: lam must be positive")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from estimators.base import Ask, Claim, Estimator, Noise, Size, across
 from estimators.perturb_and_map import FAMILIES, most_probable
 from estimators.smoothed_objective import smoothed_gradient
-from problems.settings import at_least, one_of
+from problems.settings import at_least, one_of, positive
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,8 +29,7 @@ def perturbed_optimizer(samples: int = 10, scale: float = 1.0, perturbation: str
     """
     at_least("perturbed_optimizer", 1, samples=samples)
     one_of("perturbed_optimizer", PERTURBATIONS, perturbation=perturbation)
-    if not scale > 0:
-        raise ValueError(f"perturbed_optimizer[scale={scale}]: scale must be positive")
+    positive("perturbed_optimizer", scale=scale)
     normal = perturbation == "normal"
 
     def samples_of_q(family: str) -> bool:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from problems.families.normal import Normal
 
 
+MOST_NODES = 256
+
+
 @lru_cache(maxsize=16)
 def gauss_hermite(nodes: int) -> tuple[Tensor, Tensor]:
     """eps_i and w_i with sum_i w_i p(eps_i) = E p(eps), eps ~ N(0, 1), for every polynomial p of a degree below 2 nodes."""
@@ -36,6 +39,10 @@ def quadrature_expectation(nodes: int = 8, samples: int = 1) -> Estimator:
     """
     at_least("quadrature_expectation", 2, nodes=nodes)
     at_least("quadrature_expectation", 1, samples=samples)
+    if nodes > MOST_NODES:
+        raise ValueError(
+            f"quadrature_expectation[nodes={nodes}]: nodes must be at most {MOST_NODES}, for the weights of more overflow"
+        )
 
     def exact(problem: Problem) -> bool:
         """The score has degree 2, and the rule is exact below 2 nodes."""

@@ -5,6 +5,7 @@ A bit is a category of two, of which one logit is kept: its softmax is the sigmo
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from problems.families.categorical import jacobian as softmax_jacobian
@@ -33,6 +34,6 @@ def jacobian(q: Family, y: Tensor, g: Tensor) -> Tensor:
 
 
 def check_temperature(name: str, temperature: float, setting: str = "temperature") -> None:
-    """Raises ValueError where the temperature is not positive."""
-    if not temperature > 0:
-        raise ValueError(f"{name}[{setting}={temperature}]: the temperature must be positive")
+    """Raises ValueError where the temperature is not positive, or is infinite."""
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"{name}[{setting}={temperature}]: the temperature must be positive and finite")

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 
 def at_least(problem: str, least: float, **settings: float) -> None:
-    """Raises ValueError where a setting is below `least`."""
+    """Raises ValueError where a setting is below `least`, or no number."""
     for name, value in settings.items():
-        if value < least:
+        if not value >= least:
             raise ValueError(f"{problem}[{name}={value}]: {name} must be at least {least}")
+
+
+def positive(problem: str, **settings: float) -> None:
+    """Raises ValueError where a setting is not above 0, or is infinite."""
+    for name, value in settings.items():
+        if not 0 < value < math.inf:
+            raise ValueError(f"{problem}[{name}={value}]: {name} must be positive and finite")
 
 
 def one_of(problem: str, choices: tuple[Any, ...], **settings: Any) -> None:

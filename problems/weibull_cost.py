@@ -9,6 +9,7 @@ import torch
 from problems.base import Problem
 from problems.costs import cost_problem, log, moment, square, step
 from problems.families.weibull import Weibull
+from problems.settings import positive
 
 
 def weibull_cost(cost: str = "square", k: float = 1.0, dim: int = 1, shape: float = 1.5) -> Problem:
@@ -22,8 +23,7 @@ def weibull_cost(cost: str = "square", k: float = 1.0, dim: int = 1, shape: floa
     """
     if cost in ("moment", "step") and k <= 0:
         raise ValueError(f"weibull_cost[cost={cost},k={k}]: k must be positive")
-    if shape <= 0:
-        raise ValueError(f"weibull_cost[shape={shape}]: shape must be positive")
+    positive("weibull_cost", shape=shape)
 
     def mean(theta: torch.Tensor) -> torch.Tensor:
         def G(j: float) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -122,8 +123,9 @@ def test_logits_of_thirty(family: Any, adaptive: bool) -> None:
 
 
 def test_what_does_not_fit_is_refused_in_a_sentence(small: Callable[[str], Problem]) -> None:
-    with pytest.raises(ValueError, match=r"gapped_straight_through\[gap=-1\]: gap must be at least 0"):
-        gapped_straight_through(gap=-1)
+    for gap in (-1, math.nan):
+        with pytest.raises(ValueError, match=rf"gapped_straight_through\[gap={gap}\]: gap must be at least 0"):
+            gapped_straight_through(gap=gap)
     with pytest.raises(ValueError, match=r"gapped_straight_through\[temperature=0\]: the temperature must be positive"):
         gapped_straight_through(0)
     assert mismatch(gapped_straight_through(), small("normals")) == (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -82,7 +83,12 @@ def test_logits_of_thirty(small: Callable[[str], Problem]) -> None:
 def test_what_does_not_fit_is_refused_in_a_sentence(small: Callable[[str], Problem]) -> None:
     with pytest.raises(ValueError, match=r"hard_concrete\[gamma=0.1,zeta=1.1\]: the stretch must hold \[0, 1\]"):
         hard_concrete(gamma=0.1)
-    with pytest.raises(ValueError, match=r"hard_concrete\[beta=0\]: the temperature must be positive"):
-        hard_concrete(0)
+    with pytest.raises(ValueError, match=r"the stretch must hold .* and be finite"):
+        hard_concrete(gamma=-math.inf)
+    for beta in (0, math.inf):
+        with pytest.raises(
+            ValueError, match=rf"hard_concrete\[beta={beta}\]: the temperature must be positive and finite"
+        ):
+            hard_concrete(beta)
     why = mismatch(hard_concrete(), small("categories"))
     assert why == "hard_concrete is for bernoulli variables; categories's are categorical"

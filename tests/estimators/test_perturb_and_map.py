@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import permutations
@@ -174,8 +175,9 @@ def test_logits_of_thirty(family: Any) -> None:
 
 
 def test_what_does_not_fit_is_refused_in_a_sentence() -> None:
-    with pytest.raises(ValueError, match=r"imle\[lam=0\]: lam must be positive"):
-        imle(0)
+    for lam in (0, math.inf, math.nan):
+        with pytest.raises(ValueError, match=rf"imle\[lam={lam}\]: lam must be positive and finite"):
+            imle(lam)
     with pytest.raises(ValueError, match=r"imle\[perturbation=normal\]: perturbation is gumbel or sum_of_gamma"):
         imle(perturbation="normal")
     why = mismatch(imle(perturbation="sum_of_gamma"), cubic(Bernoulli, Elbo()))

@@ -75,6 +75,11 @@ def test_of_a_separable_polynomial_it_is_exact_where_its_claim_says_so_and_not_e
     assert claim_of(quadrature_expectation(3), problem) == ("unbiased" if degree <= 3 else "biased")
 
 
+def test_the_longest_rule_is_a_rule() -> None:
+    eps, w = gauss_hermite(module.MOST_NODES)
+    assert [float((w * eps**n).sum()) for n in (0, 2, 4, 6)] == pytest.approx([1, 1, 3, 15], rel=1e-12)
+
+
 def test_the_claim_for_elbo_counts_the_degree_of_log_q(small: Callable[[str], Problem]) -> None:
     flat = {"degree": 1}
     assert claim_of(quadrature_expectation(2), replace(small("normals"), **flat)) == "unbiased"
@@ -95,5 +100,7 @@ def test_what_does_not_fit_is_refused_in_a_sentence(small: Callable[[str], Probl
     assert "is for normal variables" in str(mismatch(quadrature_expectation(), small("bits")))
     with pytest.raises(ValueError, match=r"quadrature_expectation\[nodes=1\]: nodes must be at least 2"):
         quadrature_expectation(1)
+    with pytest.raises(ValueError, match=r"\[nodes=257\]: nodes must be at most 256"):
+        quadrature_expectation(257)
     with pytest.raises(ValueError, match=r"\[samples=0\]: samples must be at least 1"):
         quadrature_expectation(samples=0)

@@ -309,7 +309,7 @@ def test_coordinates_add_up(factory: Callable[..., Problem]) -> None:
         (poisson_cost, {"cost": "log"}, r"poisson_cost\[cost=log\]: cost is square or exp"),
         (poisson_cost, {"dim": 0}, r"poisson_cost\[dim=0\]: dim must be at least 1"),
         (weibull_cost, {"cost": "step", "k": 0.0}, r"weibull_cost\[cost=step,k=0.0\]: k must be positive"),
-        (weibull_cost, {"shape": 0.0}, r"weibull_cost\[shape=0.0\]: shape must be positive"),
+        (weibull_cost, {"shape": 0.0}, r"weibull_cost\[shape=0.0\]: shape must be positive and finite"),
         (von_mises_cost, {"cost": "square"}, r"von_mises_cost\[cost=square\]: cost is cos or exp"),
         (dirichlet_cost, {"categories": 1}, r"dirichlet_cost\[categories=1\]: categories must be at least 2"),
         (beta_cost, {"cost": "moment", "k": 0.0}, r"beta_cost\[cost=moment,k=0.0\]: x\^k needs a positive k .*"),
