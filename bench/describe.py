@@ -42,7 +42,10 @@ def _problem(problem: Any, members: Catalogue) -> dict[str, Any]:
     from estimators.base import size_of
     from problems.truth import true_gradient
 
-    truth = {point: true_gradient(problem.at(point)) for point in problem.point_names()}
+    try:
+        truth = {point: true_gradient(problem.at(point)) for point in problem.point_names()}
+    except ArithmeticError as error:
+        raise Refusal(f"{problem.name}: its gradient is not to be had exactly with these settings: {error}") from error
     return {
         "family": problem.family_name,
         "objective": problem.objective.name,

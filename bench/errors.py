@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+MOST_NAMED = 20
+
 
 class Refusal(Exception):
     """What was asked cannot be done. The message is one sentence for the person who asked; the exit code is 2."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'rloo'?`, or the names that there are where none is near."""
+    """`; did you mean 'rloo'?`, or the names that there are where none is near and they are few enough to read."""
     names = sorted(known)
     near = get_close_matches(word, names, 1)
     if near:
         return f"; did you mean {near[0]!r}?"
+    if len(names) > MOST_NAMED:
+        return f"; `python -m bench list` names all {len(names)}"
     return f"; there are: {', '.join(names)}" if names else "; there are none"
 
 

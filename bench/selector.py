@@ -125,7 +125,13 @@ def _choices(selector: Selector, members: Mapping[str, Described], kind: str) ->
         if lacks := members[selector.pattern].lacks:
             raise Refusal(f"{selector.pattern} needs {lacks}, which is not installed: pip install '.[peers]'")
         return _grid(selector, selector.pattern, members[selector.pattern].settings(), kind)
-    names = [name for name in members if fnmatchcase(name, selector.pattern) and not members[name].lacks]
+    matching = [name for name in members if fnmatchcase(name, selector.pattern)]
+    names = [name for name in matching if not members[name].lacks]
+    if matching and not names:
+        lacks = " and ".join(dict.fromkeys(members[name].lacks for name in matching))
+        raise Refusal(
+            f"what matches {selector.pattern!r} needs {lacks}, which is not installed: pip install '.[peers]'"
+        )
     if not names:
         raise Refusal(f"no {kind} matches {selector.pattern!r}{nearest(selector.pattern.strip('*?'), members)}")
     able = [name for name in names if set(selector.grid) <= set(members[name].settings())]

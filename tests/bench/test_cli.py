@@ -329,6 +329,13 @@ def test_show_says_what_an_estimator_is_and_asks(capsys):
     assert "mixture[samples=5]" in next(line for line in capsys.readouterr().out.splitlines() if "fits: " in line)
 
 
+def test_show_says_where_no_quadrature_is_good_enough(capsys):
+    assert outcome_of(["show", "linear_gaussian[objective=renyi,alpha=0.9999999,samples=5]"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: linear_gaussian: its gradient is not to be had exactly with these settings: quadr")
+    assert said.count("\n") == 1
+
+
 def test_plan_is_read_by_people_too(good, monkeypatch, capsys):
     folder, _, _ = good
     monkeypatch.chdir(folder)

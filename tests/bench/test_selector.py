@@ -8,14 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.errors import Refusal
+from bench.errors import Refusal, nearest
 from bench.selector import Choice, choose, parse, read
 
 
 class Member:
-    lacks = ""
-
-    def __init__(self, **settings):
+    def __init__(self, lacks="", **settings):
+        self.lacks = lacks
         self._settings = settings
 
     def settings(self):
@@ -27,6 +26,8 @@ MEMBERS = {
     "rebar": Member(eta=1.0, temperature=0.5, learned=False, form="plain", seed=None),
     "disarm": Member(),
     "reinforce": Member(samples=1, baseline=0.0),
+    "pyro_elbo": Member(lacks="pyro"),
+    "pyro_graph": Member(lacks="pyro"),
 }
 
 
@@ -109,6 +110,8 @@ def test_values_follow_the_type_of_the_default(text, default, value):
         ("rloo[samples=]", "a value of samples is empty"),
         ("", "a name is missing"),
         ("*[depth=3]", "no estimator that matches '*' has depth"),
+        ("pyro_elbo", "pyro_elbo needs pyro, which is not installed"),
+        ("pyro_*", "what matches 'pyro_*' needs pyro, which is not installed"),
     ],
 )
 def test_what_is_wrong_is_said(text, said):
@@ -116,6 +119,11 @@ def test_what_is_wrong_is_said(text, said):
         chosen(text)
     assert said in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_names_are_listed_where_they_are_few_enough_to_read():
+    assert nearest("zzz", ["b", "a"]) == "; there are: a, b"
+    assert nearest("zzz", map(str, range(100))) == "; `python -m bench list` names all 100"
 
 
 def test_a_grid_that_is_too_large_is_refused_before_it_is_made():
