@@ -64,8 +64,8 @@ def disarm_categorical(samples: int = 2, form: str = "stick_breaking", order: st
     Nothing is assumed of f. Unbiased for Expectation and Elbo; `samples` evaluations of f, no gradient of f; with two categories it
     is DisARM. form: stick_breaking, where bit i says whether it is category i once it is none before; tree, where bits halve the
     categories; importance_weighted, where the pair of stick_breaking is weighed as if it were independent, which has the whole
-    score. order: categories are laid out by their logits, ascending, descending, or as given. Only in the ascending is every pair of
-    categories sure to be met, as importance weights need it.
+    score. order: categories are laid out by their logits, ascending, descending, or as given. Only in the ascending is every pair
+    of categories sure to be met, as importance weights need it.
     Dong, Mnih & Tucker, NeurIPS 2021, arXiv:2106.08056.
     """
     m = disarm.pairs("disarm_categorical", samples)
