@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from estimators.base import Ask, Estimator, Learning, Size
+from estimators.base import Ask, Claim, Estimator, Learning, Size
 from estimators.learning import check_decay, check_learning
 from estimators.local_signals import across_sites, last_layer, layer_of
 from estimators.nvil import BATCH, fitted, inputs, network, networks
@@ -17,6 +17,7 @@ from problems.settings import at_least
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from problems.base import Problem
     from problems.families.base import Family
 
 
@@ -40,6 +41,12 @@ def advantage(r: Tensor, V: Tensor, discount: float, trace: float) -> Tensor:
     return discounted(r + discount * following - V, discount * trace)
 
 
+def one_step(problem: Problem) -> bool:
+    """No reward comes later, to be discounted or stood for."""
+    family: Any = problem.family
+    return len(family.layers) == 1
+
+
 def actor_critic(
     samples: int = 1,
     discount: float = 1.0,
@@ -55,7 +62,7 @@ def actor_critic(
     one. The critic, a network for each step of the datum and of the layers before (NVIL's), is fitted to the rewards to go by least
     squares, on samples that the measured ones do not share. Unbiased for Expectation with trace=1 (lambda) and discount=1 (gamma),
     whatever the critic; with trace < 1 the critic stands for rewards that were drawn, which is biased where it is wrong, with
-    discount < 1 later rewards count less, which is biased. K evaluations of f, no gradient of f.
+    discount < 1 later rewards count less, which is biased; of one step neither is. K evaluations of f, no gradient of f.
     Sutton, McAllester, Singh & Mansour 2000; Schulman et al. 2016, arXiv:1506.02438 (GAE).
     """
     at_least("actor_critic", 1, samples=samples, hidden=hidden)
@@ -100,7 +107,9 @@ def actor_critic(
         draw,
         combine,
         ["chain of bernoulli", "chain of categorical"],
-        claims={"Expectation": "unbiased" if discount == trace == 1 else "biased"},
+        claims={
+            "Expectation": "unbiased" if discount == trace == 1 else Claim("biased", one_step, "there is one step")
+        },
         learning=Learning(init, learn, steps, BATCH),
         settings=settings,
         source="arXiv:1506.02438",

@@ -144,6 +144,13 @@ def test_a_trace_of_nil_with_the_right_critic_has_no_bias_and_a_wrong_one_has(ag
     )
 
 
+def test_of_one_step_nothing_comes_later(agreement):
+    ours, problem = actor_critic(discount=0.5, trace=0.3, steps=10), corridor(cells=2, steps=1).at("mid")
+    assert claim_of(ours, problem) == "unbiased"
+    found = agreement(ours, problem)
+    assert found.z < found.allowed
+
+
 def test_the_advantage_by_hand():
     r, V = torch.tensor([1.0, 2.0, 4.0]), torch.tensor([10.0, 20.0, 40.0])
     delta = [1 + 0.5 * 20 - 10, 2 + 0.5 * 40 - 20, 4 - 40]
