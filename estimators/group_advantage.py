@@ -38,8 +38,10 @@ def group_advantage(samples: int = 4, scale: str = "none", eps: float = 1e-4) ->
     Any family, any f. Each sample is in its own baseline: biased for Expectation and Elbo. With scale=none the mean is
     exactly (1 - 1/K) of the gradient, and K/(K - 1) times the estimate is `rloo`. scale=std divides by the group's standard
     deviation (of K - 1 degrees of freedom) + eps: as K grows, the gradient over the standard deviation of f. scale=mean divides by
-    the absolute value of the group's mean + eps, for rewards f >= 0 (MaxRL). K >= 2 evaluations of f, no gradient of f.
-    Shao et al. 2024, arXiv:2402.03300; without the std, Liu et al. 2025, arXiv:2503.20783; eps as in the code of TRL.
+    the absolute value of the group's mean + eps, for rewards f >= 0: as K grows, the gradient of log E f (MaxRL). K >= 2
+    evaluations of f, no gradient of f.
+    Shao et al. 2024, arXiv:2402.03300; without the std, Liu et al. 2025, arXiv:2503.20783; over the mean, Tajwar et al. 2026,
+    arXiv:2602.02710; eps as in the code of TRL.
     """
     at_least("group_advantage", 2, samples=samples)
     one_of("group_advantage", SCALES, scale=scale)
