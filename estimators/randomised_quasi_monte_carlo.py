@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CONSISTENT: Mapping[str, str | Claim] = {"Expectation": "consistent", "Elbo": "consistent"}
 NAME = "randomised_quasi_monte_carlo"
+MOST_DIMS = 21201  # of Joe & Kuo's directions
 
 
 @lru_cache(maxsize=16)
@@ -63,7 +64,7 @@ def randomised_quasi_monte_carlo(
     """
     at_least(NAME, 1, samples=samples, shifts=shifts)
     one_of(NAME, ("pathwise", "score"), gradient=gradient)
-    n = samples // shifts
+    n, path = samples // shifts, gradient == "pathwise"
     if n * shifts != samples or n & (n - 1):
         setting = f"{NAME}[samples={samples},shifts={shifts}]"
         raise ValueError(
@@ -73,6 +74,11 @@ def randomised_quasi_monte_carlo(
         raise ValueError(
             f"{NAME}[shifts={shifts},randomised=False]: there is one fixed shift; several would be the same"
         )
+
+    def points(size: Size) -> list[Ask]:
+        if (dims := math.prod(size.event)) > MOST_DIMS:
+            raise ValueError(f"{NAME} has a Sobol sequence of at most {MOST_DIMS} coordinates; a point has {dims}")
+        return [Ask.SAMPLE | Ask.GRADIENT if path else Ask.SAMPLE] * samples
 
     def draw(q: Family, size: Size, noise: Tensor) -> Tensor:
         """x_jk = T((v_k xor w_j + 1/2) 2^-32), v the words of the Sobol points and w those of the shifts; x: [K, ..., *event]."""
@@ -92,10 +98,9 @@ def randomised_quasi_monte_carlo(
         baseline = (mean.sum(0) - mean) / max(shifts - 1, 1)
         return q.score(x, (f - baseline).flatten(0, 1) / samples)
 
-    path = gradient == "pathwise"
     return Estimator(
         NAME,
-        [Ask.SAMPLE | Ask.GRADIENT if path else Ask.SAMPLE] * samples,
+        points,
         draw,
         by_path if path else by_score,
         FAMILIES if path else None,

@@ -159,3 +159,6 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], why: 
 def test_what_does_not_fit_is_refused_in_a_sentence(small: Callable[[str], Problem]) -> None:
     assert "variables; bits's are bernoulli" in str(mismatch(rqmc(), small("bits")))
     assert mismatch(rqmc(gradient="score"), small("bits")) is None
+    wide = replace(small("bits"), theta=torch.zeros(30_000, dtype=torch.float64))
+    why = "randomised_quasi_monte_carlo has a Sobol sequence of at most 21201 coordinates; a point has 30000"
+    assert mismatch(rqmc(gradient="score"), wide) == why
