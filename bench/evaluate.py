@@ -17,7 +17,7 @@ from estimators.base import Ask, Estimator, asks, mismatch, noise_of, size_of
 from estimators.noise import LEARN, MEASURE, addressed, key_of, rows_without_replacement
 from problems.base import Problem
 from problems.calling import call, names
-from problems.families.base import Noise
+from problems.families.base import Noise, across
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -239,7 +239,7 @@ def _evaluate(
         _check_dead(asked, alive)
         count.f += int(alive.sum())
         fx = _integrand(problem, q, torch.nan_to_num(x), data, parts)
-        return torch.where(alive, fx, torch.nan), None, None
+        return torch.where(across(alive, fx), fx, torch.nan), None, None
     each = alive[0].numel()
     kinds: dict[int, list[int]] = {}
     for k, one in enumerate(asked):

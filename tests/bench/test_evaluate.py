@@ -92,6 +92,20 @@ def test_points_of_nan_are_neither_evaluated_nor_counted() -> None:
     assert fx[0].isfinite().all()
 
 
+def test_of_points_of_nan_no_addend_is_known() -> None:
+    """As many addends as replicates, which must not be taken for each other."""
+
+    def draw(q, noise):  # type: ignore[no-untyped-def]
+        x = q.sample(noise)
+        x[1, 0] = torch.nan
+        return x
+
+    estimator = Estimator("e", [Ask.SAMPLE | Ask.PARTS, Ask.VALUE | Ask.PARTS], draw, lambda theta: theta)
+    problem = replace(bernoulli_toy(dim=3), f=lambda x: x, parts=torch.eye(3, dtype=torch.bool))
+    fx = ask(prepare(estimator, problem), range(3), None, MEASURE, Count()).known["fx"]
+    assert fx.isnan().tolist() == [[[False] * 3] * 3, [[True] * 3, [False] * 3, [False] * 3]]
+
+
 @pytest.mark.parametrize(
     "problem", [bits(), amortised(), amortised(batch=2), layered()], ids=lambda p: f"{p.name}{p.batch}"
 )
