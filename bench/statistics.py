@@ -313,7 +313,8 @@ def bias_p(sums: Sums, truth: np.ndarray, truth_se: np.ndarray | float = 0.0, ro
     """p-value of "unbiased": p_j = 2 Phi(-|z_j|), Bonferroni over P coordinates and the truth's direction. Section 2.
 
     Where V is not trusted (rule b), p_j = 2 exp(-L) of the empirical Bernstein bound |b| = se sqrt(2 L) + 14/3 R L / n
-    instead of z and rule a, which under infinite variance would let no bias be seen. 1 where rule c forbids.
+    instead of z and rule a, which under infinite variance would let no bias be seen; R of a coordinate of few events is then the
+    largest of all, for what it has met says nothing of what it has not. 1 where rule c forbids.
     Correction over the cells of a run (`holm`) is the caller's.
     """
     from scipy.special import ndtr
@@ -324,7 +325,8 @@ def bias_p(sums: Sums, truth: np.ndarray, truth_se: np.ndarray | float = 0.0, ro
     else:
         found = _deviations(sums, truth, truth_se, rounding)
         b, linear = np.abs(found.b), math.sqrt(2) * found.se
-        root = 2 * b / (linear + np.sqrt(linear**2 + 4 * 14 / 3 * found.reach * b / max(_count(sums), 1)))  # sqrt(L)
+        reach = np.where(_events(sums) < RARE, found.reach.max(), found.reach)
+        root = 2 * b / (linear + np.sqrt(linear**2 + 4 * 14 / 3 * reach * b / max(_count(sums), 1)))  # sqrt(L)
         p = np.minimum(2 * np.exp(-(root**2)), 1.0) if found.seen else np.ones(len(root))
     tests = len(truth) + int(len(truth) > 1 and np.any(sums.axis != 0))
     return float(min(1.0, tests * p[:tests].min()))
