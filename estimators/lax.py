@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 def lax(hidden: int = 10, steps: int = 300, lr: float = 0.01) -> Estimator:
     """LAX: REINFORCE less a learned network of the sample, whose gradient is added back pathwise.
 
-    Any q on a line that has a path derivative; nothing is assumed of f. The network has one layer of `hidden` tanh units on x and
-    sees no data. Unbiased for Expectation and Elbo, for any weights; they are learned by descending the variance (Adam), but for
-    the output's offset, which starts at a mean of f. 1 evaluation of f, no gradient.
+    Any q that has a path derivative, but of angles; nothing is assumed of f. The network has one layer of `hidden` tanh units on
+    x and sees no data. Unbiased for Expectation and Elbo, for any weights; they are learned by descending the variance (Adam), but
+    for the output's offset, which starts at a mean of f. 1 evaluation of f, no gradient.
     Grathwohl, Choi, Wu, Roeder & Duvenaud 2018, arXiv:1711.00123.
     """
 
@@ -38,7 +38,7 @@ def lax(hidden: int = 10, steps: int = 300, lr: float = 0.01) -> Estimator:
         1,
         draw,
         combine,
-        [name for name in FAMILIES if name != "von_mises"],  # the path needs a function of the angle, which no network of x is
+        [name for name in FAMILIES if name != "von_mises"],  # a network of x is no function of the angle
         learning=learned("lax", hidden, steps, lr),
         kernel="estimators.kernels.lax:lax",
         settings={"hidden": hidden, "steps": steps, "lr": lr},
