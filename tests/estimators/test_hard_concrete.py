@@ -16,18 +16,8 @@ from estimators.gumbel_softmax import gumbel_softmax
 from estimators.hard_concrete import hard_concrete
 from estimators.noise import MEASURE
 from problems.base import Problem
-from problems.families.bernoulli import Bernoulli
 from problems.objectives import Elbo, Expectation, Objective
-
-
-def two_bits(objective: Objective) -> Problem:
-    theta = torch.tensor([-0.8, 0.6], dtype=torch.float64)
-    weights = torch.tensor([1.0, -0.7], dtype=torch.float64)
-
-    def f(x: torch.Tensor) -> torch.Tensor:
-        return (x @ weights.to(x) - 0.4) ** 3 + 1.5 * x[..., 0] * x[..., 1]
-
-    return Problem("two bits", Bernoulli, theta, f, objective, smooth=2, relaxed=True)
+from tests.estimators.relaxed import two_bits
 
 
 @pytest.mark.parametrize("objective", [Expectation(), Elbo()], ids=lambda o: o.name)
