@@ -5,31 +5,12 @@ from __future__ import annotations
 from estimators.kernels.backend import Function
 from estimators.kernels.base import Form, Lanes
 from estimators.kernels.families import PROBABILITY, P
+from estimators.kernels.local_expectation import of_draws
 
 
 def go(samples: int) -> Form:
     """g_d = 1/K sum_k -dF_d(z_kd)/dtheta / q_d(z_kd) [f(z_k with z_kd + 1) - f(z_k)]."""
-
-    def build(at: Lanes) -> Function:
-        one_K, ZERO = at.be.real(1 / samples), at.be.real(0)
-        sample, f, begin, credit = at.q.sample, at.f, at.begin, at.credit
-        climb = categories(at) if len(at.shape.event) == 2 else bits(at)
-
-        @at.be.jit
-        def estimate(g, x, e, r, c):  # type: ignore[no-untyped-def]
-            g[:] = ZERO
-            z = x[0]
-            for k in range(samples):
-                sample(z, e[0], k, c)
-                r[0, :] = one_K
-                credit(z, r[0], c)
-                f(r[0], z, c)
-                begin(z, c)
-                climb(g, z, r, one_K, c)
-
-        return estimate
-
-    return Form(1, 6, build, families=("bernoulli", "categorical"))
+    return of_draws(samples, bits, categories, rows=6)
 
 
 def bits(at: Lanes) -> Function:

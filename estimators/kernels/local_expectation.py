@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from estimators.kernels import vmath
 from estimators.kernels.backend import Function
 from estimators.kernels.base import Form, Lanes
@@ -10,11 +12,18 @@ from estimators.kernels.families import LOG_NORM, PROBABILITY, P
 
 def local_expectation(samples: int) -> Form:
     """g_d = 1/K sum_k sum_v q_d(v) (f(z_k with z_kd = v) - f(z_k)) grad log q_d(v), v all values but z_kd."""
+    return of_draws(samples, bits, categories, rows=5)
+
+
+def of_draws(
+    samples: int, bits: Callable[[Lanes], Function], categories: Callable[[Lanes], Function], rows: int
+) -> Form:
+    """`add(g, z, r, 1/K, c)`, made by `bits` or `categories`, for each of K draws z; f(z) is in r[0], and `moved` starts from z."""
 
     def build(at: Lanes) -> Function:
         one_K, ZERO = at.be.real(1 / samples), at.be.real(0)
         sample, f, begin, credit = at.q.sample, at.f, at.begin, at.credit
-        site = categories(at) if len(at.shape.event) == 2 else bits(at)
+        add = categories(at) if len(at.shape.event) == 2 else bits(at)
 
         @at.be.jit
         def estimate(g, x, e, r, c):  # type: ignore[no-untyped-def]
@@ -26,11 +35,11 @@ def local_expectation(samples: int) -> Form:
                 credit(z, r[0], c)
                 f(r[0], z, c)
                 begin(z, c)
-                site(g, z, r, one_K, c)
+                add(g, z, r, one_K, c)
 
         return estimate
 
-    return Form(1, 5, build, families=("bernoulli", "categorical"))
+    return Form(1, rows, build, families=("bernoulli", "categorical"))
 
 
 def bits(at: Lanes) -> Function:
