@@ -18,6 +18,7 @@ class Dirichlet(Family):
     """x_d ~ Dirichlet(alpha_d), alpha = exp(theta); x: `[..., D, C]`, positive, with sum 1 over the last axis, C >= 2.
 
     Sampled as Gamma variables over their sum, each by inverting its distribution function (scipy.special.gammaincinv, on the CPU).
+    For concentrations from 0.01 on: of smaller ones all may underflow at once, to a point that is no draw.
     """
 
     name = "dirichlet"
