@@ -11,6 +11,7 @@ import torch
 
 from estimators.base import Ask, Claim, Estimator, Noise, across
 from estimators.perturbed import FAMILIES, MOST_NODES, exact_mean, moved, per_site, symmetric
+from estimators.randomised_quasi_monte_carlo import MOST_DIMS
 from problems.settings import at_least, one_of
 from problems.truth import gauss_hermite
 
@@ -59,6 +60,13 @@ def evolution_strategies(
     directions = samples // 2 if paired else samples
     wanted, made = DESIGNS[design]
 
+    def points(size: Size) -> list[Ask]:
+        if design == "sobol" and (P := math.prod(size.theta)) > MOST_DIMS:
+            raise ValueError(
+                f"evolution_strategies has a Sobol sequence of at most {MOST_DIMS} parameters; there are {P} of them"
+            )
+        return [Ask.VALUE] * (samples + centre)
+
     def noise(size: Size) -> list[Noise]:
         draws = (directions if paired else 1) if common else samples + centre
         own = [n._replace(front=(draws,)) for n in size.family.noise(size)]
@@ -104,7 +112,7 @@ def evolution_strategies(
     settings = {"samples": samples, "sigma": sigma, "baseline": baseline, "design": design, "common": common}
     return Estimator(
         "evolution_strategies",
-        [Ask.VALUE] * (samples + centre),
+        points,
         draw,
         combine,
         FAMILIES,

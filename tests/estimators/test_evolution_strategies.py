@@ -251,4 +251,7 @@ def test_what_does_not_fit_is_refused_in_a_sentence(small: Callable[[str], Probl
     for settings, why in wrong:
         with pytest.raises(ValueError, match=why):
             evolution_strategies(**settings)  # type: ignore[arg-type]
+    wide = replace(small("bits"), theta=torch.zeros(21202, dtype=torch.float64))
+    assert mismatch(evolution_strategies(), wide) is None
+    assert "at most 21201 parameters; there are 21202" in (mismatch(evolution_strategies(design="sobol"), wide) or "")
     assert "evolution_strategies is for bernoulli" in (mismatch(evolution_strategies(), small("layers")) or "")
