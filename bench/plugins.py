@@ -50,15 +50,22 @@ class Entry:
 
     def build(self, settings: Mapping[str, Value]) -> Any:
         """The Problem or Estimator with these settings. Raises Refusal where the factory refuses them or breaks."""
+        from estimators.base import Estimator
+        from problems.base import Problem
+
+        what = f"the {self.kind} {written(self.name, settings)}"
         try:
-            return self.load()(**settings)
+            built = self.load()(**settings)
         except Refusal:
             raise
         except ValueError as error:
             raise Refusal(one_line(error)) from error
         except Exception as error:
-            what = f"the {self.kind} {written(self.name, settings)}"
             raise Broken(f"{what} cannot be built: {sentence(error)}") from error
+        wanted = Problem if self.kind == "problem" else Estimator
+        if not isinstance(built, wanted):
+            raise Broken(f"{what} cannot be built: its factory gave {type(built).__name__}, not {wanted.__name__}")
+        return built
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,15 @@ def _anything(size, *, form="a"):
     """Described."""
 
 
+def test_a_factory_that_returns_something_else_is_told(tmp_path):
+    file = tmp_path / "forgetful.py"
+    file.write_text("def mine():\n    0\n\n\nESTIMATORS = {'mine': mine}\nPROBLEMS = {'ours': mine}\n")
+    found = catalogue([str(file)])
+    for entry, kind in [(found.estimators["mine"], "Estimator"), (found.problems["ours"], "Problem")]:
+        with pytest.raises(Broken, match=f"cannot be built: its factory gave NoneType, not {kind}"):
+            entry.build({})
+
+
 def test_every_setting_has_a_plain_default():
     assert describe("x", lambda dim=1, *rest, form=None, shape=(2, 3), **more: None)[1] == {
         "dim": 1,
