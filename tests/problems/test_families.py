@@ -328,9 +328,7 @@ def test_path_of_a_beta_is_the_derivative_of_its_inverse_distribution_function(a
 def test_the_score_of_a_beta_is_short_of_what_rounds_to_one(b: float, short: float) -> None:
     """Its mean over a grid of uniforms, refined towards 1; b E (log eps - log(1 - x))+ by scipy's distribution function."""
     q = Beta(double([b], [b]).log())
-    edges = 1 - 0.5 ** torch.linspace(
-        0, 33, 33 * 2000 + 1, dtype=torch.float64
-    )  # a sampler's uniform ends at 1 - 2^-33
+    edges = 1 - 0.5 ** torch.linspace(0, 33, 33 * 2000 + 1, dtype=torch.float64)  # as far as uniforms go
     u, width = (edges[1:] + edges[:-1]) / 2, edges[1:] - edges[:-1]
     score = q.local(q.sample(u[:, None]))[:, 1, 0]
     assert float((width * score).sum()) == pytest.approx(short, abs=1e-5)
