@@ -162,7 +162,7 @@ def test_weights_far_apart_give_no_nan(agreement: Callable[..., Any]) -> None:
         (iwae_score(), Renyi(3.0, 4)),
         (vimco(), Renyi(-2.0, 4)),
     ],
-    ids=title,
+    ids=lambda one: title(one) if isinstance(one, Estimator) else one.name,
 )
 def test_extreme_logits_and_a_single_bit(
     estimator: Estimator, objective: Objective, small: Callable[[str], Problem]
