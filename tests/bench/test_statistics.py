@@ -266,7 +266,7 @@ def test_rule_b_untrusted_tails_take_empirical_bernstein() -> None:
     centre = np.append(sums.pilot, sums.pilot @ sums.axis)
     b = np.abs(h.mean(0) - np.append(truth, truth @ sums.axis))
     se, reach = h.std(0, ddof=1) / math.sqrt(20_000), np.abs(h - centre).max(0) + np.abs(h.mean(0) - centre)
-    assert stats.kurtosis(h, fisher=False).min() > 20_000 / 30  # fewer than 30 effective events each: none by its own largest deviation
+    assert stats.kurtosis(h, fisher=False).min() > 20_000 / 30  # fewer than 30 effective events each
     bound = se * math.sqrt(2 * found) + 14 / 3 * reach.max() * found / 20_000
     assert np.min(bound / b) == pytest.approx(1)
     assert statistics.bias_p(sums, np.full(2, 1.0)) < 0.01
