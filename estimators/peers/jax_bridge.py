@@ -85,7 +85,7 @@ def gradient_by(made: Callable[[str, Callable[[Any], Any], int], Callable[[Any, 
 
     def gradients(theta: Tensor, q: Any, f: Any, generator: Any, replicates: int) -> Tensor:
         library, crossing.f = jax(), f
-        library.config.update("jax_enable_x64", theta.dtype == torch.float64)  # for calls back too, on threads of their own
+        library.config.update("jax_enable_x64", theta.dtype == torch.float64)  # globally: f is called on other threads
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             key = library.random.key(seeded(generator))

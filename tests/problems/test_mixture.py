@@ -32,9 +32,7 @@ def renyi(log_w: list[float]) -> float:
     return -math.log(sum(math.exp(-v) for v in log_w) / len(log_w))
 
 
-@pytest.mark.parametrize(
-    ("K", "objective", "of_draw"), [(1, "elbo", bound), (2, "elbo", bound), (2, "renyi", renyi)]
-)
+@pytest.mark.parametrize(("K", "objective", "of_draw"), [(1, "elbo", bound), (2, "elbo", bound), (2, "renyi", renyi)])
 def test_truth_is_the_sum_over_components(
     K: int, objective: str, of_draw: Callable[..., float], differences: Callable[..., Tensor]
 ) -> None:
