@@ -442,6 +442,7 @@ def _whole(trial: Trial, replicates: range, phase: int, count: Count) -> Tensor:
         "f": CountingF(lambda x: _integrand(problem, q, x, None, False), q.event_axes, count),
         "generator": generator,
         "replicates": len(replicates),
+        "objective": problem.objective,
     }
     assert estimator.gradients is not None
     g = call(estimator.gradients, known)

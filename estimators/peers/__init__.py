@@ -14,6 +14,8 @@ PEERS = Registry.grouped(
             "torch_rsample": "estimators.peers.torch_distributions:torch_rsample",
             "pyro_trace_elbo": "estimators.peers.pyro_elbo:pyro_trace_elbo",
             "pyro_tracegraph_elbo": "estimators.peers.pyro_elbo:pyro_tracegraph_elbo",
+            "pyro_renyi_elbo": "estimators.peers.pyro_elbo:pyro_renyi_elbo",
+            "pyro_reweighted_wake_sleep": "estimators.peers.pyro_elbo:pyro_reweighted_wake_sleep",
             "numpyro_trace_elbo": "estimators.peers.numpyro_elbo:numpyro_trace_elbo",
             "numpyro_tracegraph_elbo": "estimators.peers.numpyro_elbo:numpyro_tracegraph_elbo",
             "tfp_pathwise": "estimators.peers.tfp_monte_carlo:tfp_pathwise",

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from estimators.base import Estimator
+from estimators.base import Claim, Estimator
 from estimators.peers.torch_distributions import REPARAMETERISED, seeded
+from problems.settings import at_least
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from problems.base import Problem
 
 FAMILIES = ["bernoulli", "categorical", "poisson", *REPARAMETERISED]
 
@@ -33,13 +36,16 @@ def pyro() -> Any:
     return library
 
 
-def gradient_by(objective: Callable[[Any], Any]) -> Callable[..., Tensor]:
-    """Gradients of what this objective of pyro.infer descends, [R, *site], in the direction of ascent."""
+def gradient_by(made: Callable[[Any, Any], Any], bound: bool = False) -> Callable[..., Tensor]:
+    """Gradients of what `made(pyro.infer, objective)` descends, [R, *site], in the direction of ascent.
 
-    def gradients(theta: Tensor, q: Any, f: Any, generator: Any, replicates: int) -> Tensor:
+    bound: of several particles, whose weights have the guide's own log q in them, so that nothing is masked.
+    """
+
+    def gradients(theta: Tensor, q: Any, f: Any, generator: Any, replicates: int, objective: Any) -> Tensor:
         library = pyro()
         rows, held = (theta.expand(replicates, *theta.shape).clone() for _ in range(2))
-        masked = q.name in REPARAMETERISED
+        masked = q.name in REPARAMETERISED and not bound
 
         def latent(parameters: Tensor) -> Tensor:
             with library.poutine.mask(mask=not masked):
@@ -58,7 +64,7 @@ def gradient_by(objective: Callable[[Any], Any]) -> Callable[..., Tensor]:
             warnings.simplefilter("ignore")
             torch.manual_seed(seeded(generator))
             library.clear_param_store()
-            objective(library.infer).loss_and_grads(model, guide)
+            made(library.infer, objective).loss_and_grads(model, guide)
             descent: Tensor = library.param("rows").grad
             library.clear_param_store()
         return -descent
@@ -89,7 +95,7 @@ def pyro_trace_elbo() -> Estimator:
     Unbiased for Expectation and Elbo; 1 evaluation of f, and 1 gradient where it is pathwise.
     Bingham et al. 2019, JMLR 20(28); Ranganath, Gerrish & Blei 2014, arXiv:1401.0118.
     """
-    fn = gradient_by(lambda infer: infer.Trace_ELBO())
+    fn = gradient_by(lambda infer, _: infer.Trace_ELBO())
     return Estimator("pyro_trace_elbo", gradients=fn, family=FAMILIES, source="pyro-ppl")
 
 
@@ -99,5 +105,52 @@ def pyro_tracegraph_elbo() -> Estimator:
     Unbiased for Expectation and Elbo; 1 evaluation of f, and 1 gradient where it is pathwise.
     Bingham et al. 2019, JMLR 20(28); Schulman, Heess, Weber & Abbeel 2015, arXiv:1506.05254.
     """
-    fn = gradient_by(lambda infer: infer.TraceGraph_ELBO())
+    fn = gradient_by(lambda infer, _: infer.TraceGraph_ELBO())
     return Estimator("pyro_tracegraph_elbo", gradients=fn, family=FAMILIES, source="pyro-ppl")
+
+
+def pyro_renyi_elbo() -> Estimator:
+    """Pyro's RenyiELBO, K and alpha those of the objective.
+
+    Unbiased for ImportanceWeighted and Renyi where q is reparameterised. Of other variables it is biased: the score term is that of
+    the bound of infinitely many samples, and nil at alpha = 0. K evaluations of f, and K gradients where it is pathwise.
+    Li & Turner 2016, arXiv:1602.02311.
+    """
+
+    def made(infer: Any, objective: Any) -> Any:
+        return infer.RenyiELBO(objective.alpha, objective.samples, max_plate_nesting=1, vectorize_particles=True)
+
+    def reparameterised(problem: Problem) -> bool:
+        return problem.family_name in REPARAMETERISED
+
+    claim = Claim("biased", unless=reparameterised, because="q is reparameterised")
+    claims = {"ImportanceWeighted": claim, "Renyi": claim}
+    fn = gradient_by(made, bound=True)
+    return Estimator("pyro_renyi_elbo", gradients=fn, family=FAMILIES, claims=claims, source="pyro-ppl")
+
+
+def pyro_reweighted_wake_sleep(samples: int = 5) -> Estimator:
+    """Pyro's ReweightedWakeSleep, its wake phase for q alone, one replicate after the other.
+
+    Consistent for InclusiveKL; K evaluations of f. A plate does not keep replicates apart here: Pyro 1.9 sums log p and log q over
+    it before the weights are normalised, so that each replicate is a call of its own, of about a millisecond.
+    Bornschein & Bengio 2015, arXiv:1406.2751; Le et al. 2019, arXiv:1805.10469.
+    """
+    at_least("pyro_reweighted_wake_sleep", 2, samples=samples)
+
+    def made(infer: Any, objective: Any) -> Any:
+        return infer.ReweightedWakeSleep(samples, insomnia=1.0, max_plate_nesting=1, vectorize_particles=True)
+
+    of_one = gradient_by(made, bound=True)
+
+    def gradients(theta: Tensor, q: Any, f: Any, generator: Any, replicates: int, objective: Any) -> Tensor:
+        return torch.cat([of_one(theta, q, f, generator, 1, objective) for _ in range(replicates)])
+
+    return Estimator(
+        "pyro_reweighted_wake_sleep",
+        gradients=gradients,
+        family=FAMILIES,
+        claims={"InclusiveKL": "consistent"},
+        settings={"samples": samples},
+        source="pyro-ppl",
+    )
