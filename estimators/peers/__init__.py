@@ -6,6 +6,10 @@ same everywhere; `LIBRARY` says which module a member needs (the extra `peers` b
 
 from __future__ import annotations
 
+import warnings
+from importlib import import_module
+from typing import Any
+
 from problems.registry import Registry
 
 PEERS = Registry.grouped(
@@ -32,3 +36,11 @@ LIBRARY = {"torch": "torch", "pyro": "pyro", "numpyro": "numpyro", "tfp": "tenso
 def library(name: str) -> str:
     """The module that a member needs, by how its name begins."""
     return LIBRARY[name.partition("_")[0]]
+
+
+def imported(*modules: str) -> Any:
+    """The first of these modules, with the others imported beside it; their own deprecation warnings stay within."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        first, *_ = [import_module(name) for name in modules]
+    return first

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from estimators.peers import imported
 from estimators.peers.torch_distributions import seeded
 
 if TYPE_CHECKING:
@@ -21,12 +22,9 @@ ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 @cache
 def jax() -> Any:
-    """The library, on one thread; its own deprecation warnings stay within."""
+    """The library, on one thread."""
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {ONE_THREAD}".strip()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import jax as library
-    return library
+    return imported("jax")
 
 
 class Crossing:

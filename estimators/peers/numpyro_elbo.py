@@ -5,31 +5,26 @@ f enters as a factor, as with Pyro (`estimators.peers.pyro_elbo`).
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from estimators.base import Claim, Estimator
+from estimators.peers import imported
 from estimators.peers.jax_bridge import gradient_by, jax
+from estimators.peers.torch_distributions import REPARAMETERISED
 
 if TYPE_CHECKING:
     from problems.base import Problem
 
-PATHWISE = ["normal", "gamma", "beta", "dirichlet"]
 KINK = "no Bernoulli logit is 0, at which the slope of NumPyro's log_prob is that of |l|"
 
 
 @cache
 def numpyro() -> Any:
-    """The library; its own deprecation warnings stay within."""
+    """The library."""
     jax()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import numpyro as library
-        import numpyro.distributions
-        import numpyro.infer
-    return library
+    return imported("numpyro", "numpyro.distributions", "numpyro.infer")
 
 
 def distribution(family: str, theta: Any) -> Any:
@@ -54,7 +49,7 @@ def elbo(objective: Callable[[Any], Any]) -> Callable[..., Any]:
         library = jax()
 
         def latent(rows: Any) -> Any:
-            with numpyro().handlers.mask(mask=family not in PATHWISE):
+            with numpyro().handlers.mask(mask=family not in REPARAMETERISED):
                 return numpyro().sample("x", distribution(family, rows))
 
         def model(rows: Any) -> None:
@@ -84,7 +79,7 @@ def numpyro_trace_elbo() -> Estimator:
     back. Phan, Pradhan & Jankowiak 2019, arXiv:1912.11554.
     """
     fn = gradient_by(elbo(lambda infer: infer.Trace_ELBO()))
-    return Estimator("numpyro_trace_elbo", gradients=fn, family=PATHWISE, source="numpyro")
+    return Estimator("numpyro_trace_elbo", gradients=fn, family=REPARAMETERISED, source="numpyro")
 
 
 def smooth(problem: Problem) -> bool:
@@ -105,7 +100,7 @@ def numpyro_tracegraph_elbo() -> Estimator:
     return Estimator(
         "numpyro_tracegraph_elbo",
         gradients=fn,
-        family=["bernoulli", "poisson", *PATHWISE],
+        family=["bernoulli", "poisson", *REPARAMETERISED],
         claims={"Expectation": claim, "Elbo": claim},
         source="numpyro",
     )

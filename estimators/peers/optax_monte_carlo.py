@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 from estimators.base import Estimator
+from estimators.peers import imported
 from estimators.peers.jax_bridge import gradient_by, jax
 
 
 @cache
 def monte_carlo() -> Any:
-    """The module, and the Normal distribution that its estimators ask for; deprecation warnings stay within."""
+    """The library: its module monte_carlo, and the Normal distribution that this asks for."""
     jax()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import optax
-    return optax
+    return imported("optax")
 
 
 def jacobians(name: str) -> Callable[..., Any]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from estimators.base import Claim, Estimator
+from estimators.peers import imported
 from estimators.peers.torch_distributions import REPARAMETERISED, seeded
 from problems.settings import at_least
 
@@ -27,13 +28,8 @@ DIMENSION = -1  # of the plate of replicates
 
 
 def pyro() -> Any:
-    """The library; its own deprecation warnings stay within."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import pyro as library
-        import pyro.distributions
-        import pyro.infer
-    return library
+    """The library."""
+    return imported("pyro", "pyro.distributions", "pyro.infer")
 
 
 def gradient_by(made: Callable[[Any, Any], Any], bound: bool = False) -> Callable[..., Tensor]:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 from estimators.base import Estimator
+from estimators.peers import imported
 from estimators.peers.jax_bridge import gradient_by, jax
+from estimators.peers.torch_distributions import REPARAMETERISED
 
-PATHWISE = ["normal", "gamma", "beta", "dirichlet"]
 SCORED = ["bernoulli", "categorical", "poisson", "normal", "gamma"]
 
 
 @cache
 def tfp() -> Any:
-    """The library; its own deprecation warnings stay within."""
+    """The library."""
     jax()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from tensorflow_probability.substrates import jax as library
-    return library
+    return imported("tensorflow_probability.substrates.jax")
 
 
 def distribution(family: str, theta: Any) -> Any:
@@ -68,7 +65,9 @@ def tfp_pathwise() -> Estimator:
     Assumes f differentiable. Unbiased for Expectation and Elbo; 1 evaluation of f, 1 gradient. Its time includes the way to f and
     back. Dillon et al. 2017, arXiv:1711.10604; Figurnov, Mohamed & Mnih 2018, arXiv:1805.08498.
     """
-    return Estimator("tfp_pathwise", gradients=gradient_by(expectation(True)), family=PATHWISE, source="tfp-nightly")
+    return Estimator(
+        "tfp_pathwise", gradients=gradient_by(expectation(True)), family=REPARAMETERISED, source="tfp-nightly"
+    )
 
 
 def tfp_score_function() -> Estimator:
