@@ -6,7 +6,7 @@ function of it and of the learned state.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from estimators.base import Ask, Estimator, asks, mismatch, noise_of, size_of
-from estimators.noise import LEARN, MEASURE, addressed, key_of, rows_without_replacement
+from estimators.noise import INNER_INDEX, LEARN, MEASURE, addressed, key_of, rows_without_replacement
 from problems.base import Problem
 from problems.calling import call, names
 from problems.families.base import Noise, across
@@ -95,11 +95,19 @@ def plain_samples(problem: Problem, samples: int = 1) -> Estimator:
 
 
 @dataclass(frozen=True, eq=False)
+class Given:
+    """What the replicates bring besides their points: rows of data of their own `[R, B, F]`, or None, and the noise f draws."""
+
+    data: Tensor | None = None
+    noise: Sequence[Tensor] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class Answers:
-    """What one draw gave: all that combine and learn may name, and the rows of data."""
+    """What one draw gave: all that combine and learn may name, and what the replicates brought."""
 
     known: dict[str, Any]
-    data: Tensor | None
+    given: Given
 
 
 def gradients(
@@ -112,12 +120,13 @@ def gradients(
     answers = ask(trial, replicates, state, phase, count)
     with torch.no_grad():
         g = _combine(trial, answers, len(replicates))
-    parts = [_pull_back(trial.problem, g, answers.data)]
-    if trial.problem.model is not None:
+    problem, rows = trial.problem, answers.given.data
+    parts = [_pull_back(problem, g, rows)]
+    if problem.model is not None:
         parts.append(_model_gradient(trial, answers))
     g = torch.cat(parts, -1)
-    problem = trial.problem
-    return g * (problem.rows / problem.batch) if problem.batch else g
+    g = g * (problem.rows / problem.batch) if problem.batch else g
+    return g if problem.closed_form is None else g + closed_form_gradient(problem, rows)
 
 
 def ask(trial: Trial, replicates: range, state: State | None, phase: int, count: Count, graph: bool = False) -> Answers:
@@ -128,10 +137,14 @@ def ask(trial: Trial, replicates: range, state: State | None, phase: int, count:
     rows, data = _rows(trial, replicates, phase)
     theta = problem.site_parameters(problem.theta, data).detach()
     q = problem.bind(theta, data)
-    noise = [
-        _addressed(trial, n, phase, index, replicates, rows)
-        for index, n in enumerate(noise_of(estimator.noise, size, len(asked)))
+    read = noise_of(estimator.noise, size, len(asked))
+    if len(read) > INNER_INDEX:
+        raise MemberError(f"{estimator.name}: it reads {len(read)} arrays of noise; {INNER_INDEX} is the most")
+    noise = [_addressed(trial, n, phase, index, replicates, rows) for index, n in enumerate(read)]
+    inner = [
+        _addressed(trial, n, phase, INNER_INDEX + index, replicates, rows) for index, n in enumerate(problem.noise)
     ]
+    given = Given(data, inner)
     known: dict[str, Any] = {
         "theta": theta,
         "q": q,
@@ -147,10 +160,10 @@ def ask(trial: Trial, replicates: range, state: State | None, phase: int, count:
         x = call(estimator.draw, known)
         _check_points(trial, x, len(asked), len(replicates), size.event)
         known["x"] = x
-        known["fx"], known["dfx"], known["hfx"] = _evaluate(problem, q, asked, x, data, count, graph)
+        known["fx"], known["dfx"], known["hfx"] = _evaluate(problem, q, asked, x, given, count, graph)
     if _names_weight(estimator):
         known["weight"] = _weights(trial, known, _weighed(trial))
-    return Answers(known, data)
+    return Answers(known, given)
 
 
 def _names_weight(estimator: Estimator) -> bool:
@@ -174,12 +187,25 @@ def _rows(trial: Trial, replicates: range, phase: int) -> tuple[Any, Tensor | No
 
 
 def _addressed(trial: Trial, noise: Noise, phase: int, index: int, replicates: range, rows: Any) -> Tensor:
-    """One array of noise on the trial's device."""
-    wanted = (noise, trial.key, phase, index, replicates, rows, trial.dtype)
+    """One array of noise on the trial's device; the same for all data where they share one point."""
+    shared = trial.problem.shared and noise.per_datum
+    wanted = (
+        noise._replace(per_datum=False) if shared else noise,
+        trial.key,
+        phase,
+        index,
+        replicates,
+        rows,
+        trial.dtype,
+    )
     if (there := _noise_maker(trial.device)) is not None:
         made: Tensor = there.addressed(*wanted, trial.device)
+    else:
+        made = addressed(*wanted).to(trial.device)
+    if not shared:
         return made
-    return addressed(*wanted).to(trial.device)
+    axis = len(noise.front) + 1
+    return made.expand(*made.shape[:axis], trial.problem.batch or trial.problem.rows, *made.shape[axis + 1 :])
 
 
 def _noise_maker(device: torch.device) -> Any:
@@ -213,9 +239,9 @@ def _check_kind(trial: Trial, what: str, t: Tensor) -> None:
         )
 
 
-def _integrand(problem: Problem, q: Family, x: Tensor, data: Tensor | None, parts: bool) -> Tensor:
-    """fx: f, or f - log q where the objective is one of a ratio."""
-    fx = problem.value(x, None, data)
+def _integrand(problem: Problem, q: Family, x: Tensor, given: Given, parts: bool) -> Tensor:
+    """fx: f, or f - log q where the objective is one of a ratio (a datum's share of log q, where all data share one point)."""
+    fx = problem.value(x, None, given.data, given.noise)
     if not isinstance(fx, torch.Tensor) or not fx.is_floating_point():
         found = str(fx.dtype).replace("torch.", "") if isinstance(fx, torch.Tensor) else type(fx).__name__
         raise MemberError(f"{problem.name}: f gave {found}; a tensor of floats, one for each point, was expected")
@@ -226,11 +252,13 @@ def _integrand(problem: Problem, q: Family, x: Tensor, data: Tensor | None, part
         raise MemberError(
             f"{problem.name}: f gave shape {tuple(fx.shape)} for points {tuple(x.shape)}; {lead} was expected"
         )
-    return fx - q.log_prob(x) if problem.objective.ratio else fx
+    if not problem.objective.ratio:
+        return fx
+    return fx - (q.log_prob(x) / problem.rows if problem.shared else q.log_prob(x))
 
 
 def _evaluate(
-    problem: Problem, q: Family, asked: list[Ask], x: Tensor, data: Tensor | None, count: Count, graph: bool
+    problem: Problem, q: Family, asked: list[Ask], x: Tensor, given: Given, count: Count, graph: bool
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """fx [K, R, (B)], and dfx, hfx where any point asks for them (NaN at the points that do not)."""
     parts = any(Ask.PARTS in one for one in asked)
@@ -238,7 +266,7 @@ def _evaluate(
     if not alive.all():
         _check_dead(asked, alive)
         count.f += int(alive.sum())
-        fx = _integrand(problem, q, torch.nan_to_num(x), data, parts)
+        fx = _integrand(problem, q, torch.nan_to_num(x), given, parts)
         return torch.where(across(alive, fx), fx, torch.nan), None, None
     each = alive[0].numel()
     kinds: dict[int, list[int]] = {}
@@ -248,7 +276,7 @@ def _evaluate(
     count.gradient += each * sum(len(points) for order, points in kinds.items() if order >= 1)
     count.hessian += each * len(kinds.get(2, []))
     found = [
-        _answers(problem, q, x if len(kinds) == 1 else x[points], data, order, parts, graph)
+        _answers(problem, q, x if len(kinds) == 1 else x[points], given, order, parts, graph)
         for order, points in kinds.items()
     ]
     if len(kinds) == 1:
@@ -275,15 +303,13 @@ def _order(one: Ask) -> int:
 Answered = tuple["Tensor", "Tensor | None", "Tensor | None"]
 
 
-def _answers(
-    problem: Problem, q: Family, x: Tensor, data: Tensor | None, order: int, parts: bool, graph: bool
-) -> Answered:
+def _answers(problem: Problem, q: Family, x: Tensor, given: Given, order: int, parts: bool, graph: bool) -> Answered:
     """fx at points of which all ask the same, and so many derivatives."""
     if order == 0:
-        return _integrand(problem, q, x, data, parts), None, None
+        return _integrand(problem, q, x, given, parts), None, None
     with torch.enable_grad():
         y = x if graph and x.requires_grad else x.detach().requires_grad_()
-        fy = _integrand(problem, q, y, data, False)
+        fy = _integrand(problem, q, y, given, False)
         (df,) = torch.autograd.grad(fy.sum(), y, create_graph=graph or order == 2, materialize_grads=True)
         hf = torch.stack([_second(df[..., d], y) for d in range(y.shape[-1])], -2) if order == 2 else None
     return (fy, df, hf) if graph else (fy.detach(), df.detach(), None if hf is None else hf.detach())
@@ -364,6 +390,21 @@ def _pull_back(problem: Problem, g: Tensor, data: Tensor | None) -> Tensor:
     return torch.func.vmap(weights, in_dims=axes)(g, data).reshape(len(g), -1)
 
 
+def closed_form_gradient(problem: Problem, rows: Tensor | None = None) -> Tensor:
+    """Gradient of the term of L that needs no draw: `[P]`, or `[R, P]` with rows of data for each replicate."""
+    closed_form = problem.closed_form
+    assert closed_form is not None
+    per_datum = "data" in names(closed_form)
+
+    def of(data: Tensor | None) -> Tensor:
+        g = torch.func.grad(lambda theta: call(closed_form, {"data": data}, theta).sum())(problem.theta)
+        return torch.cat([g.reshape(-1), g.new_zeros(problem.dim - g.numel())])
+
+    if rows is None or not per_datum:
+        return of(problem.data)
+    return torch.func.vmap(of)(rows) * (problem.rows / problem.batch)
+
+
 def _model_gradient(trial: Trial, answers: Answers) -> Tensor:
     """sum_k weight_k grad_model f(x_k), for each replicate: `[R, M]`."""
     problem, weighed = trial.problem, _weighed(trial)
@@ -371,17 +412,18 @@ def _model_gradient(trial: Trial, answers: Answers) -> Tensor:
     asked = asks(trial.estimator.points, size_of(problem))
     whole = problem.parts is not None and not any(Ask.PARTS in one for one in asked)
 
-    def f(x: Tensor, model: Tensor, rows: Tensor | None) -> Tensor:
-        fx = problem.value(x, model, rows)
+    def f(x: Tensor, model: Tensor, rows: Tensor | None, noise: Sequence[Tensor]) -> Tensor:
+        fx = problem.value(x, model, rows, noise)
         return fx.sum(-1) if whole else fx
 
-    def one(x: Tensor, weight: Tensor, rows: Tensor | None) -> Tensor:
-        return torch.func.grad(lambda model: (weight * f(x, model, rows)).sum())(problem.model)
+    def one(x: Tensor, weight: Tensor, rows: Tensor | None, noise: Sequence[Tensor]) -> Tensor:
+        return torch.func.grad(lambda model: (weight * f(x, model, rows, noise)).sum())(problem.model)
 
-    x = torch.nan_to_num(answers.known["x"].detach()[weighed])
-    axes = (1, 1, None if answers.data is None else 0)
+    x, given = torch.nan_to_num(answers.known["x"].detach()[weighed]), answers.given
+    axes = (1, 1, None if given.data is None else 0, 0)
     with torch.no_grad():
-        g = torch.func.vmap(one, in_dims=axes)(x, _weights(trial, answers.known, weighed), answers.data)
+        weight = _weights(trial, answers.known, weighed)
+        g = torch.func.vmap(one, in_dims=axes)(x, weight, given.data, tuple(given.noise))
     return g.reshape(len(g), -1)
 
 
@@ -425,7 +467,7 @@ def _learning_step(
         known = {**answers.known, "step": step}
         if descends:
             g = _combine(trial, answers, len(replicates))
-            known["gradient"] = _pull_back(trial.problem, g, answers.data)
+            known["gradient"] = _pull_back(trial.problem, g, answers.given.data)
         return {n: t.detach() for n, t in call(learn_, known).items()}
 
 
@@ -439,7 +481,7 @@ def _whole(trial: Trial, replicates: range, phase: int, count: Count) -> Tensor:
     known = {
         "theta": theta,
         "q": q,
-        "f": CountingF(lambda x: _integrand(problem, q, x, None, False), q.event_axes, count),
+        "f": CountingF(lambda x: _integrand(problem, q, x, Given(), False), q.event_axes, count),
         "generator": generator,
         "replicates": len(replicates),
         "objective": problem.objective,

@@ -101,6 +101,8 @@ def why_no_kernel(trial: Trial) -> str | None:
         return f"{p.name}'s f is not the one that its scalar_f or lanes were written for"
     if p.lanes is None and (p.model is not None or p.data is not None):
         return f"{p.name} has data or a model, for which scalar_f does not do"
+    if p.shared or p.noise or p.closed_form is not None:
+        return f"{p.name} has one x for all data, noise in f or a term in closed form, which the kernels do not know"
     if p.family_name not in FAMILIES:
         return f"{p.name}'s {p.family_name} variables are not written in lanes"
     if p.batch and not FAMILIES[p.family_name].keyed:

@@ -194,11 +194,13 @@ def claim_of(estimator: Estimator, problem: Problem) -> str:
 
 def target_of(estimator: Estimator, problem: Problem) -> tuple[Tensor, str] | None:
     """What a biased estimator's mean is claimed to be on this problem, `[P]`, and of what it is the gradient."""
+    from problems.truth import of_closed_form
+
     claim = estimator.claims[problem.objective.name]
     if isinstance(claim, str) or claim.target is None:
         return None
     found = claim.target(problem)
-    return None if found is None else (found, claim.of)
+    return None if found is None else (found.reshape(-1) + of_closed_form(problem), claim.of)
 
 
 def mismatch(estimator: Estimator, problem: Problem) -> str | None:
@@ -253,8 +255,8 @@ def _order(estimator: Estimator, union: Ask) -> int:
 
 def _whole_mismatch(e: Estimator, p: Problem) -> str | None:
     """Estimators that call f themselves see a plain f(x) of theta."""
-    if p.encode is not None or p.model is not None or p.data is not None:
-        return f"{e.name} is handed a plain f of theta; {p.name} has an encoder, a model or data"
+    if p.encode is not None or p.model is not None or p.data is not None or p.noise:
+        return f"{e.name} is handed a plain f of theta; {p.name} has an encoder, a model, data or noise of its own"
     if getattr(p.family, "layers", ()):
         return f"{e.name} is handed a plain f of theta; {p.name} has layers"
     return None

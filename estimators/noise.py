@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 MEASURE, LEARN, PILOT, TRIAL = range(4)
 ROWS_INDEX = 63
+INNER_INDEX = 56  # the first that f itself draws
 KINDS = ("uniform", "normal", "exponential", "gumbel", "sign")
 
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
@@ -105,7 +106,7 @@ def addressed(
     assert noise.event is not None
     assert replicates.step == 1
     if not 0 <= index <= ROWS_INDEX:
-        raise ValueError(f"an estimator reads at most {ROWS_INDEX} arrays of noise")
+        raise ValueError(f"there are at most {ROWS_INDEX} arrays of noise")
     if noise.kind not in KINDS:
         raise ValueError(f"there is no noise of kind {noise.kind!r}; there are {', '.join(KINDS)}")
     fronts, events = math.prod(noise.front), math.prod(noise.event)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,7 +13,7 @@ from problems.objectives import Expectation, Objective
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from problems.families.base import Family
+    from problems.families.base import Family, Noise
     from problems.lanes import Kit, LaneModel
 
 DEFAULT_POINT = "init"
@@ -46,6 +46,12 @@ class Problem:
     encode: weights -> site parameters `[(B,) ...]` that do not depend on the draw (amortised, or tied); it may name `data`.
     model: parameters of f whose gradient is wanted as well, `[M]`; it follows theta's in the gradient.
     data: `[N, F]`, the axis B. batch: rows drawn (without replacement) for each replicate, scaled by N / batch; 0: all of them.
+    shared: one x for all the data of a replicate (weights, say), where otherwise each datum has its own: the axis B of x holds the
+        same point over and over, f is a datum's share of the whole, and so is the log q that a ratio takes from it, 1 / N of it.
+    noise: what f itself draws, once for each replicate and datum, the same at all points: f may name `noise`, `[R, (B,) *event]`,
+        an array for each Noise. So variables that are reparameterised inside f go beside those that x is.
+    closed_form: a term of L that needs no draw (a KL divergence, say): `closed_form(theta) -> []`, or, naming `data`, `-> [B]`,
+        which is scaled as f is. Its gradient is added to the true one and to every replicate.
     exact: the true gradient where the support cannot be enumerated: a Tensor `[P]`, or a `problems.truth.Truth`.
     scalar_f: the same f of one point as plain Python over floats, for the kernels to compile; for problems without data or model.
     lanes: the same f over lanes of points, `lanes(kit) -> LaneModel` (`problems.lanes`); it goes before scalar_f.
@@ -65,6 +71,9 @@ class Problem:
     model: Tensor | None = None
     data: Tensor | None = None
     batch: int = 0
+    shared: bool = False
+    noise: Sequence[Noise] = ()
+    closed_form: Callable[..., Tensor] | None = None
     exact: Callable[[Problem], Any] | None = None
     scalar_f: Callable[..., float] | None = None
     lanes: Callable[[Kit], LaneModel] | None = None
@@ -95,6 +104,11 @@ class Problem:
         yield self.model is None or _is_float_tensor(self.model), "model must be a flat tensor of floats"
         yield self.data is None or self.data.ndim == 2, "data must be a matrix [N, F], a row for each datum"
         yield 0 <= self.batch <= rows, f"batch is {self.batch} of {rows} rows of data"
+        yield not self.shared or self.data is not None, "shared says that all data have one x, but there is no data"
+        yield not self.shared or self.encode is None, "shared says that all data have one x, which no encoder can give"
+        single = (objective.samples == 1 and objective.exact is None) or not (self.shared or self.noise)
+        yield single, f"{objective.name} takes several draws, each with its own x for each datum and its own noise of f"
+        yield all(n.event is not None for n in self.noise), "the noise of f must say its event"
         yield (
             self.model is None or objective.moves_model,
             f"{objective.name} does not say what a model's gradient is; leave model out",
@@ -142,7 +156,14 @@ class Problem:
             return self.family(theta, self.data if data is None else data)
         return self.family(theta)
 
-    def value(self, x: Tensor, model: Tensor | None = None, data: Tensor | None = None) -> Tensor:
-        """f at x, with the model's parameters and the rows of data given or else the problem's own."""
-        known = {"model": self.model if model is None else model, "data": self.data if data is None else data}
+    def value(
+        self, x: Tensor, model: Tensor | None = None, data: Tensor | None = None, noise: Sequence[Tensor] = ()
+    ) -> Tensor:
+        """f at x, with the model's parameters and the rows of data given or else the problem's own, and the noise it draws."""
+        known: dict[str, Any] = {
+            "model": self.model if model is None else model,
+            "data": self.data if data is None else data,
+        }
+        if self.noise:
+            known["noise"] = noise[0] if len(noise) == 1 else tuple(noise)
         return call(self.f, known, x)

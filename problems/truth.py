@@ -17,6 +17,7 @@ import torch
 from torch import distributions
 
 from problems.base import Problem
+from problems.calling import call
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,7 +93,9 @@ def _one_thread() -> Iterator[None]:
 
 
 def terms(problem: Problem) -> int | None:
-    """Number of terms of the enumeration for each datum, S^K; None where it is not to be had."""
+    """Number of terms of the enumeration for each datum, S^K; None where it is not to be had (f draws, or data share one x)."""
+    if problem.noise or problem.shared:
+        return None
     family = problem.family
     kind = getattr(getattr(family, "layer", family), "name", "")
     if not getattr(family, "finite", False) or kind not in LISTED:
@@ -125,8 +128,19 @@ def log_probability(q: Family, x: Tensor) -> Tensor:
 
 
 def enumerated(problem: Problem) -> Truth:
-    """sum over all S^K draws of q(x_1) ... q(x_K) value(fx), differentiated by autograd, datum by datum."""
-    return exactly(by_datum(problem, lambda *of: enumerated_objective(problem, *of)), "enumeration")
+    """sum over all S^K draws of q(x_1) ... q(x_K) value(fx), differentiated by autograd, datum by datum; and the closed form."""
+    drawn = by_datum(problem, lambda *of: enumerated_objective(problem, *of))
+    return exactly(drawn + of_closed_form(problem), "enumeration")
+
+
+def of_closed_form(problem: Problem) -> Tensor:
+    """Gradient `[P]` of the term of L that needs no draw; zero where there is none."""
+    gradient = torch.zeros(problem.dim, dtype=problem.theta.dtype)
+    if problem.closed_form is not None:
+        theta = problem.theta.detach().clone().requires_grad_()
+        L = call(problem.closed_form, {"data": problem.data}, theta).sum()
+        gradient[: theta.numel()] = torch.autograd.grad(L, theta)[0].reshape(-1)
+    return gradient
 
 
 def by_datum(problem: Problem, L: Callable[[Tensor, Tensor | None, Tensor | None], Tensor]) -> Tensor:
