@@ -50,6 +50,7 @@ PROBLEMS = Registry(
         "poisson_cost": "problems.poisson_cost:poisson_cost",
         "geometric_cost": "problems.geometric_cost:geometric_cost",
         "binomial_cost": "problems.binomial_cost:binomial_cost",
+        "sorting_smooth": "problems.sorting_smooth:sorting_smooth",
         "corridor": "problems.corridor:corridor",
         "mixture": "problems.mixture:mixture",
         "alignment": "problems.alignment:alignment",
