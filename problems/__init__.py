@@ -40,6 +40,7 @@ PROBLEMS = Registry(
         "bernoulli_toy": "problems.bernoulli_toy:bernoulli_toy",
         "shared_logit_toy": "problems.shared_logit_toy:shared_logit_toy",
         "quadratic": "problems.quadratic:quadratic",
+        "polynomial": "problems.polynomial:polynomial",
         "subset": "problems.subset:subset",
         "gaussian_cost": "problems.gaussian_cost:gaussian_cost",
         "gamma_cost": "problems.gamma_cost:gamma_cost",
