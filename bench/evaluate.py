@@ -150,6 +150,7 @@ def ask(trial: Trial, replicates: range, state: State | None, phase: int, count:
         "q": q,
         "size": size,
         "objective": problem.objective,
+        "share": problem.share,
         "noise": noise[0] if len(noise) == 1 else tuple(noise),
         "state": state,
         "parts": problem.parts,
@@ -252,9 +253,7 @@ def _integrand(problem: Problem, q: Family, x: Tensor, given: Given, parts: bool
         raise MemberError(
             f"{problem.name}: f gave shape {tuple(fx.shape)} for points {tuple(x.shape)}; {lead} was expected"
         )
-    if not problem.objective.ratio:
-        return fx
-    return fx - (q.log_prob(x) / problem.rows if problem.shared else q.log_prob(x))
+    return fx - problem.share * q.log_prob(x) if problem.objective.ratio else fx
 
 
 def _evaluate(

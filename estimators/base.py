@@ -105,7 +105,8 @@ class Learning:
 @dataclass(frozen=True, eq=False)
 class Estimator:
     """A stochastic gradient estimator. Functions are given what they name, out of:
-    theta, q, size, objective, noise, state, x, fx, dfx, hfx, weight, parts, data.
+    theta, q, size, objective, share, noise, state, x, fx, dfx, hfx, weight, parts, data.
+    (share: how much of log q is in fx, where the objective is one of a ratio: 1, or 1/N where all N data share one x.)
 
     points: how many samples; or one Ask for each point; or a function of Size that gives either.
     draw: -> x `[K, R, (B,) *event]`. A point of NaN is neither evaluated nor counted.
@@ -193,11 +194,14 @@ def claim_of(estimator: Estimator, problem: Problem) -> str:
 
 
 def target_of(estimator: Estimator, problem: Problem) -> tuple[Tensor, str] | None:
-    """What a biased estimator's mean is claimed to be on this problem, `[P]`, and of what it is the gradient."""
+    """What a biased estimator's mean is claimed to be on this problem, `[P]`, and of what it is the gradient.
+
+    None where it has no target, or f draws noise, or all data share one x, for which targets are not written.
+    """
     from problems.truth import of_closed_form
 
     claim = estimator.claims[problem.objective.name]
-    if isinstance(claim, str) or claim.target is None:
+    if isinstance(claim, str) or claim.target is None or problem.noise or problem.shared:
         return None
     found = claim.target(problem)
     return None if found is None else (found.reshape(-1) + of_closed_form(problem), claim.of)

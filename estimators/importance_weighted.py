@@ -57,9 +57,9 @@ def iwae_pathwise() -> Estimator:
     Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519; Li & Turner 2016, arXiv:1602.02311.
     """
 
-    def combine(q: Family, x: Tensor, dfx: Tensor, weight: Tensor) -> Tensor:
+    def combine(q: Family, x: Tensor, dfx: Tensor, weight: Tensor, share: float) -> Tensor:
         """g = sum_k v_k [(dx_k/dtheta)' grad log w_k - grad_theta log q(x_k)], v_k = d bound / d log w_k."""
-        return q.path(x, across(weight, dfx) * dfx) - q.score(x, weight)
+        return q.path(x, across(weight, dfx) * dfx) - q.score(x, share * weight)
 
     claims = dict.fromkeys(["Elbo", "ImportanceWeighted", "Renyi"], "unbiased")
     return Estimator(

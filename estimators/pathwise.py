@@ -61,9 +61,9 @@ def pathwise_total(samples: int = 1) -> Estimator:
     """
     at_least("pathwise_total", 1, samples=samples)
 
-    def combine(q: Family, x: Tensor, fx: Tensor, dfx: Tensor) -> Tensor:
+    def combine(q: Family, x: Tensor, fx: Tensor, dfx: Tensor, share: float) -> Tensor:
         """g = 1/K sum_k (dx_k/dtheta)' grad [f - log q](x_k) - 1/K sum_k grad_theta log q(x_k)."""
-        return q.path(x, dfx / samples) - q.score(x, torch.full_like(fx, 1 / samples))
+        return q.path(x, dfx / samples) - q.score(x, torch.full_like(fx, share / samples))
 
     points = [Ask.SAMPLE | Ask.GRADIENT] * samples
     claims = {"Elbo": "unbiased"}

@@ -74,10 +74,10 @@ def pathwise_analytic_entropy(samples: int = 1) -> Estimator:
     """
     at_least("pathwise_analytic_entropy", 1, samples=samples)
 
-    def combine(q: Any, x: Tensor, dfx: Tensor) -> Tensor:
+    def combine(q: Any, x: Tensor, dfx: Tensor, share: float) -> Tensor:
         """g = 1/K sum_k (dx_k/dtheta)' grad f(x_k) + grad H, grad f = grad [f - log q] + grad log q."""
         slope, of_entropy = ENTROPIES[q.name](q, x)
-        return q.path(x, (dfx + slope) / samples) + of_entropy
+        return q.path(x, (dfx + share * slope) / samples) + share * of_entropy
 
     return Estimator(
         "pathwise_analytic_entropy",

@@ -117,6 +117,11 @@ class Problem:
             same = (point.model is None) == (self.model is None) and point.theta.shape == self.theta.shape
             yield same, f"its point {name!r} has another shape than theta, or lacks the model"
 
+    @property
+    def share(self) -> float:
+        """How much of log q is in fx where the objective is one of a ratio: all, or a datum's share where all data share one x."""
+        return 1 / self.rows if self.shared else 1.0
+
     def at(self, point: str) -> Problem:
         """This problem at one of its named points. Raises ValueError where there is no such point."""
         if not self.points and point == DEFAULT_POINT:
