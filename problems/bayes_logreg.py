@@ -20,42 +20,56 @@ NODES = 500
 WIDTH = 9.0
 
 
-def bayes_logreg(data: int = 569) -> Problem:
+def bayes_logreg(data: int = 569, batch: int = 0) -> Problem:
     """ELBO of Bayesian logistic regression on scikit-learn's breast cancer data: 30 standardised features and a bias.
 
     log p(y, w) = sum_i y_i w.x_i - log(1 + exp w.x_i) + log N(w; 0, I), q(w) = N(mu, diag sigma^2), 31 weights; `data`: the first
-    so many of the 569 patients, all of them in every f. The workhorse on which score functions, measure-valued and pathwise
-    gradients are compared: smooth, with strongly correlated features. Under q each logit w.x_i is Normal, so that the exact
-    gradient is made of 569 integrals over a line.
-    Mohamed, Rosca, Figurnov & Mnih, JMLR 2020, arXiv:1906.10652, section 8.3.
+    so many of the 569 patients. batch = 0: all of them in every f; otherwise every replicate draws so many, which share its w, and
+    scales them by N / batch, at the points of the whole (`mid` and `converged` where data = 569). The workhorse on which score
+    functions, measure-valued and pathwise gradients are compared: smooth, with strongly correlated features. Under q each logit
+    w.x_i is Normal, so that the exact gradient is made of 569 integrals over a line. A minibatch adds its own noise to all
+    estimators alike: what is gained by more draws of w, or better ones, then soon ends.
+    Mohamed, Rosca, Figurnov & Mnih, JMLR 2020, arXiv:1906.10652, section 8.3 (minibatches of 32).
     """
     if not 1 <= data <= MOST_ROWS:
         raise ValueError(f"bayes_logreg[data={data}]: data is the number of patients, 1 to {MOST_ROWS}")
+    if not 0 <= batch <= data:
+        raise ValueError(f"bayes_logreg[batch={batch}]: batch is 0 (all) or a number of patients up to data={data}")
     features, labels = breast_cancer()
     rows, y = features[:data], labels[:data]
 
     def f(x: torch.Tensor) -> torch.Tensor:
+        """log p(y, w) = sum_i y_i w.x_i - log(1 + exp w.x_i) + log N(w; 0, I)."""
         logits = x @ rows.to(x).T
         log_likelihood = (y.to(x) * logits - softplus(logits)).sum(-1)
         log_prior = (-0.5 * x * x - 0.5 * math.log(2 * math.pi)).sum(-1)
         return log_likelihood + log_prior
 
+    def share(x: torch.Tensor, data: torch.Tensor) -> torch.Tensor:
+        """y_i w.x_i - log(1 + exp w.x_i) + 1/N log N(w; 0, I), a patient's share of log p(y, w)."""
+        logits = (x * data[..., :-1]).sum(-1)
+        log_prior = (-0.5 * x * x - 0.5 * math.log(2 * math.pi)).sum(-1)
+        return data[..., -1] * logits - softplus(logits) + log_prior / len(rows)
+
     def exact(problem: Problem) -> Truth:
         return by_quadrature(lambda nodes: elbo_gradient(problem.theta.double(), rows, y, nodes), NODES)
 
     init = Point(torch.stack([torch.zeros(rows.shape[1]), torch.full((rows.shape[1],), -1.0)]).double())
-    settings = {"data": data}
+    settings = {"data": data, "batch": batch}
     return Problem(
         name="bayes_logreg",
         family=Normal,
         theta=init.theta,
-        f=f,
+        f=share if batch else f,
         objective=Elbo(),
         smooth=2,
         relaxed=True,
+        data=torch.cat([rows, y[:, None]], 1) if batch else None,
+        batch=batch,
+        shared=batch > 0,
         exact=exact,
-        lanes=logistic_lanes(rows.numpy(), y.numpy()),
-        points=stored_points("bayes_logreg", settings, init),
+        lanes=None if batch else logistic_lanes(rows.numpy(), y.numpy()),
+        points=stored_points("bayes_logreg", {**settings, "batch": 0}, init),
         settings=settings,
         source="Mohamed et al. 2020, arXiv:1906.10652, section 8.3",
     )

@@ -10,9 +10,11 @@ import torch
 from scipy.integrate import quad
 from scipy.special import log_expit
 
+from bench.conformance import check, failures
 from bench.evaluate import gradients, prepare
-from estimators.base import Noise
-from estimators.noise import MEASURE, addressed
+from estimators.base import Estimator, Noise
+from estimators.measure_valued import measure_valued_normal
+from estimators.noise import MEASURE, addressed, rows_without_replacement
 from estimators.pathwise import pathwise, pathwise_total
 from estimators.score_function import rloo
 from problems.bayes_logreg import bayes_logreg, breast_cancer, elbo_gradient
@@ -85,6 +87,52 @@ def test_estimators_of_two_kinds_agree_with_the_exact_gradient(point: str) -> No
         assert 0.1 < ratio < 4
 
 
+def test_the_patients_shares_add_up_to_the_log_joint() -> None:
+    whole, shared = bayes_logreg(data=50), bayes_logreg(data=50, batch=4)
+    w = torch.from_numpy(np.random.default_rng(2).standard_normal((3, 2, 1, 31)))
+    assert shared.data is not None
+    found = shared.value(w.expand(3, 2, 50, 31)).sum(-1)
+    torch.testing.assert_close(found, whole.value(w[..., 0, :]), rtol=1e-12, atol=1e-12)
+    assert shared.value(w.float(), None, shared.data.float()).dtype == torch.float32
+
+
+def test_the_batch_stands_at_the_points_of_the_whole() -> None:
+    whole, shared = bayes_logreg(), bayes_logreg(batch=32)
+    assert whole.point_names() == shared.point_names() == ["init", "mid", "converged"]
+    for name, point in whole.points.items():
+        assert torch.equal(point.theta, shared.points[name].theta)
+    truths = [true_gradient(p.at("mid")) for p in (whole, shared)]
+    assert truths[0] is not None
+    assert truths[1] is not None
+    assert torch.equal(truths[0].gradient, truths[1].gradient)
+    assert whole.lanes is not None
+    assert shared.lanes is None
+
+
+@pytest.mark.parametrize("estimator", [pathwise(), pathwise_total(), rloo(4), measure_valued_normal()])
+def test_estimators_agree_on_minibatches(estimator: Estimator) -> None:
+    """A false alarm in 1e-5 of such tests."""
+    assert failures(check(estimator, [bayes_logreg(data=20, batch=5)], seed=5, replicates=4096, level=1e-5)) == []
+
+
+def test_the_gradient_of_a_minibatch_is_plain_autograd() -> None:
+    """One draw of w for the rows of a replicate, whose likelihood is scaled by N / B and whose prior and log q are not."""
+    problem = bayes_logreg(data=40, batch=8)
+    assert problem.data is not None
+    trial = prepare(pathwise_total(), problem, 3)
+    eps = addressed(Noise("normal", (1,), (31,)), trial.key, MEASURE, 0, range(5), None, torch.float64)[0]
+    rows = rows_without_replacement(trial.key, MEASURE, range(5), 40, 8)
+    for r in range(5):
+        theta = problem.theta.clone().requires_grad_()
+        w = theta[0] + theta[1].exp() * eps[r]
+        q, prior = torch.distributions.Normal(theta[0], theta[1].exp()), torch.distributions.Normal(0.0, 1.0)
+        x, y = problem.data[rows[r]][:, :-1], problem.data[rows[r]][:, -1]
+        likelihood = torch.distributions.Bernoulli(logits=x @ w).log_prob(y).sum()
+        (5 * likelihood + prior.log_prob(w).sum() - q.log_prob(w).sum()).backward()
+        assert theta.grad is not None
+        torch.testing.assert_close(gradients(trial, range(5))[r], theta.grad.reshape(-1), rtol=1e-10, atol=1e-10)
+
+
 def test_pathwise_is_plain_autograd() -> None:
     problem = bayes_logreg(data=40)
     trial = prepare(pathwise_total(), problem, 3)
@@ -101,3 +149,5 @@ def test_pathwise_is_plain_autograd() -> None:
 def test_settings_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match=r"bayes_logreg\[data=570\]: data is the number of patients, 1 to 569"):
         bayes_logreg(data=570)
+    with pytest.raises(ValueError, match=r"bayes_logreg\[batch=21\]: batch is 0 \(all\) or .* up to data=20"):
+        bayes_logreg(data=20, batch=21)
