@@ -52,6 +52,7 @@ PROBLEMS = Registry(
         "geometric_cost": "problems.geometric_cost:geometric_cost",
         "binomial_cost": "problems.binomial_cost:binomial_cost",
         "sorting_smooth": "problems.sorting_smooth:sorting_smooth",
+        "shortest_path_smooth": "problems.shortest_path_smooth:shortest_path_smooth",
         "corridor": "problems.corridor:corridor",
         "mixture": "problems.mixture:mixture",
         "alignment": "problems.alignment:alignment",
