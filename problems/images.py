@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 from zipfile import BadZipFile
 
@@ -22,6 +23,17 @@ GZIP = b"\x1f\x8b"
 ZIP = b"PK\x03\x04"
 NPY = b"\x93NUMPY"
 MOST_AXES = 8
+DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    RuntimeError,
+    MemoryError,
+    BadZipFile,
+    TokenError,
+    zlib.error,
+)  # of numpy
 
 
 def binarised_images(path: str | Path, rows: int = 0, threshold: float = 0.5) -> torch.Tensor:
@@ -106,7 +118,7 @@ def _numpy(file: Path, name: str, content: bytes) -> np.ndarray:
             return stored
         with stored:
             arrays = {one: np.asarray(stored[one]) for one in ([name] if name in stored.files else stored.files)}
-    except (OSError, EOFError, ValueError, KeyError, RuntimeError, MemoryError, BadZipFile, zlib.error) as error:
+    except DAMAGE as error:
         raise ValueError(
             f"{file} cannot be read: {str(error).splitlines()[0] if str(error) else 'it is broken'}"
         ) from None
