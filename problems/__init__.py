@@ -41,6 +41,7 @@ PROBLEMS = Registry(
         "shared_logit_toy": "problems.shared_logit_toy:shared_logit_toy",
         "quadratic": "problems.quadratic:quadratic",
         "polynomial": "problems.polynomial:polynomial",
+        "categorical_distance": "problems.categorical_distance:categorical_distance",
         "subset": "problems.subset:subset",
         "gaussian_cost": "problems.gaussian_cost:gaussian_cost",
         "gamma_cost": "problems.gamma_cost:gamma_cost",
