@@ -44,6 +44,10 @@ class Normal(Family):
         """x = mu + sigma eps."""
         return self.mu + self.sigma * noise
 
+    def noise_at(self, x: Tensor) -> Tensor:
+        """eps = (x - mu) / sigma, of which x is the sample."""
+        return (x - self.mu) / self.sigma
+
     def log_prob(self, x: Tensor) -> Tensor:
         """sum_d -1/2 eps_d^2 - log sigma_d - 1/2 log 2 pi, eps = (x - mu) / sigma."""
         eps = (x - self.mu) / self.sigma
