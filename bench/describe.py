@@ -17,6 +17,7 @@ from bench.suite import names, read_suite
 if TYPE_CHECKING:
     from estimators.base import Ask, Estimator
     from problems.base import Problem
+    from problems.objectives import Objective
 
 
 def shown(text: str, members: Catalogue) -> dict[str, Any]:
@@ -39,27 +40,19 @@ def shown(text: str, members: Catalogue) -> dict[str, Any]:
 
 
 def _problem(problem: Any, members: Catalogue) -> dict[str, Any]:
-    from estimators.base import size_of
-    from problems.truth import true_gradient
-
     try:
-        truth = {point: true_gradient(problem.at(point)) for point in problem.point_names()}
+        points = {point: _truth(problem.at(point)) for point in problem.point_names()}
     except ArithmeticError as error:
         raise Refusal(f"{problem.name}: its gradient is not to be had exactly with these settings: {error}") from error
     return {
+        "f": inspect.getdoc(problem.f) or "",
+        "objective": objective_in_words(problem.objective),
         "family": problem.family_name,
-        "objective": problem.objective.name,
-        "dim": size_of(problem).D,
-        "params": problem.dim,
+        **sizes(problem),
         "derivatives of f": problem.smooth,
         "f off its support": problem.relaxed,
         "source": problem.source,
-        "points": {
-            point: {"truth": "none", "gradient_norm": None}
-            if found is None
-            else {"truth": found.tier, "gradient_norm": _finite(float(found.gradient.norm()))}
-            for point, found in truth.items()
-        },
+        "points": points,
         **_pairs(
             {
                 name: (entry.build(entry.settings()), problem)
@@ -68,6 +61,45 @@ def _problem(problem: Any, members: Catalogue) -> dict[str, Any]:
             }
         ),
     }
+
+
+def objective_in_words(objective: Objective) -> str:
+    """Its name, and L in symbols where it is one of ours."""
+    from problems import objectives
+
+    doc = inspect.getdoc(getattr(objectives, objective.name, None)) or ""
+    formula = doc.split("\n")[0]
+    return f"{objective.name}: {formula}" if formula.startswith("L") else objective.name
+
+
+def sizes(problem: Problem) -> dict[str, int | str]:
+    """Sites, categories, layers, data, rows drawn, parameters of q and of the model; what there is none of is left out."""
+    from estimators.base import size_of
+
+    event = size_of(problem).event
+    found = {
+        "dim": event[0],
+        "categories": event[1] if len(event) > 1 else 0,
+        "layers": len(getattr(problem.family, "layers", ())),
+        "samples": problem.objective.samples if problem.objective.samples > 1 else 0,
+        "data": problem.rows,
+        "rows drawn for each replicate": problem.batch,
+        "params": problem.dim,
+        "of them the model's": 0 if problem.model is None else problem.model.numel(),
+    }
+    return {name: count for name, count in found.items() if count}
+
+
+def _truth(problem: Problem) -> dict[str, Any]:
+    """Tier of the true gradient at the problem's parameters, its length, and its relative standard error where it has one."""
+    from problems.truth import true_gradient
+
+    found = true_gradient(problem)
+    if found is None:
+        return {"truth": "none", "gradient_norm": None}
+    norm, error = float(found.gradient.norm()), float(found.se.norm())
+    of_error = {"relative_se": error / norm} if error and norm else {}
+    return {"truth": found.tier, "gradient_norm": _finite(norm)} | of_error
 
 
 def _estimator(estimator: Any, members: Catalogue) -> dict[str, Any]:
@@ -147,9 +179,19 @@ def _pairs(pairs: Mapping[str, tuple[Estimator, Problem]]) -> dict[str, Any]:
     return {
         "fits": fits,
         "kernel": [name for name, why in lacks.items() if why is None],
+        "for other variables": [name for name in found if _other_variables(*pairs[name])],
+        "for other objectives": [name for name in found if _other_objective(*pairs[name])],
         "does not fit": {name: why for name, why in found.items() if why is not None},
         "no kernel": {name: why for name, why in lacks.items() if why is not None},
     }
+
+
+def _other_variables(estimator: Estimator, problem: Problem) -> bool:
+    return estimator.family is not None and problem.family_name not in estimator.family
+
+
+def _other_objective(estimator: Estimator, problem: Problem) -> bool:
+    return problem.objective.name not in estimator.claims and not _other_variables(estimator, problem)
 
 
 def _finite(value: float) -> float | None:
@@ -166,22 +208,29 @@ def lines(about: Mapping[str, Any]) -> Iterator[str]:
     for key, value in about.items():
         if key in ("name", "kind", "settings", "doc", "does not fit", "no kernel") or value in ("", []):
             continue
-        if key == "formula":
-            yield from ("formula:", *(f"  {line}" for line in value.splitlines()))
+        if key in ("formula", "f"):
+            yield from (f"{key}:", *(f"  {line}" for line in value.splitlines()))
             continue
         if key == "points":
             for point, truth in value.items():
-                norm = "" if truth["gradient_norm"] is None else f", |truth| {truth['gradient_norm']:.4g}"
-                yield f"point {point}: truth: {truth['truth']}{norm}"
+                yield f"point {point}: truth: {truth_in_words(truth)}"
         elif isinstance(value, dict):
             yield f"{key}: {', '.join(f'{k} {v}' for k, v in value.items())}"
         elif isinstance(value, bool):
             yield f"{key}: {'yes' if value else 'no'}"
         else:
             yield f"{key}: {', '.join(value) if isinstance(value, list) else value}"
+    told = {*about["for other variables"], *about["for other objectives"]}
     for key in ("does not fit", "no kernel"):
-        for why in dict.fromkeys(about[key].values()):
+        for why in dict.fromkeys(why for name, why in about[key].items() if name not in told):
             yield f"{key}: {why}"
+
+
+def truth_in_words(truth: Mapping[str, Any]) -> str:
+    """`reference, |truth| 12.3, known to 0.004 of it`."""
+    norm = "" if truth["gradient_norm"] is None else f", |truth| {truth['gradient_norm']:.4g}"
+    error = f", known to {truth['relative_se']:.2g} of it" if "relative_se" in truth else ""
+    return f"{truth['truth']}{norm}{error}"
 
 
 def _suite_lines(suite: Mapping[str, Any]) -> Iterator[str]:
