@@ -54,13 +54,20 @@ PROBLEMS = Registry(
         "binomial_cost": "problems.binomial_cost:binomial_cost",
         "sorting_smooth": "problems.sorting_smooth:sorting_smooth",
         "shortest_path_smooth": "problems.shortest_path_smooth:shortest_path_smooth",
+        "bandit": "problems.bandit:bandit",
         "corridor": "problems.corridor:corridor",
+        "random_walk": "problems.random_walk:random_walk",
         "mixture": "problems.mixture:mixture",
         "alignment": "problems.alignment:alignment",
+        "rationale": "problems.rationale:rationale",
+        "rationale_large": "problems.rationale_large:rationale_large",
         "linear_gaussian": "problems.linear_gaussian:linear_gaussian",
         "tiny_sbn": "problems.tiny_sbn:tiny_sbn",
         "bayes_logreg": "problems.bayes_logreg:bayes_logreg",
         "sbn": "problems.sbn:sbn",
+        "gaussian_vae": "problems.gaussian_vae:gaussian_vae",
+        "latent_lm": "problems.latent_lm:latent_lm",
+        "stochastic_mlp": "problems.stochastic_mlp:stochastic_mlp",
     }
 )
 
