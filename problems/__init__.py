@@ -55,6 +55,7 @@ PROBLEMS = Registry(
         "sorting_smooth": "problems.sorting_smooth:sorting_smooth",
         "shortest_path_smooth": "problems.shortest_path_smooth:shortest_path_smooth",
         "bandit": "problems.bandit:bandit",
+        "bandit": "problems.bandit:bandit",
         "corridor": "problems.corridor:corridor",
         "random_walk": "problems.random_walk:random_walk",
         "mixture": "problems.mixture:mixture",
