@@ -90,8 +90,8 @@ def prepare(
 
 def plain_samples(problem: Problem, samples: int = 1) -> Estimator:
     """Independent draws of q, of which no gradient is made: to evaluate f, or to time that."""
-    claims = {problem.objective.name: "unbiased"}
-    return Estimator("samples", samples, lambda q, noise: q.sample(noise), lambda theta: theta, claims=claims)
+    claims, family = {problem.objective.name: "unbiased"}, [problem.family_name]
+    return Estimator("samples", samples, lambda q, noise: q.sample(noise), lambda theta: theta, family, claims)
 
 
 @dataclass(frozen=True, eq=False)

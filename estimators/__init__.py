@@ -81,6 +81,7 @@ ESTIMATORS = Registry.grouped(
         "pathwise": {
             "pathwise": "estimators.pathwise:pathwise",
             "pathwise_total": "estimators.pathwise:pathwise_total",
+            "flipout": "estimators.flipout:flipout",
             "antithetic_normal": "estimators.antithetic:antithetic_normal",
             "bonnet_price": "estimators.bonnet_price:bonnet_price",
             "generalised_reparameterisation": "estimators.generalised_reparameterisation:generalised_reparameterisation",
@@ -100,6 +101,11 @@ ESTIMATORS = Registry.grouped(
             "measure_valued_binomial": "estimators.measure_valued:measure_valued_binomial",
             "measure_valued_gamma": "estimators.measure_valued:measure_valued_gamma",
             "measure_valued_weibull": "estimators.measure_valued:measure_valued_weibull",
+        },
+        "rows of a minibatch": {
+            "minibatch": "estimators.minibatch:minibatch",
+            "importance_minibatch": "estimators.minibatch:importance_minibatch",
+            "svrg": "estimators.svrg:svrg",
         },
         "finite differences": {
             "finite_difference": "estimators.finite_difference:finite_difference",

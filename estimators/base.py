@@ -111,7 +111,7 @@ class Estimator:
     points: how many samples; or one Ask for each point; or a function of Size that gives either.
     draw: -> x `[K, R, (B,) *event]`. A point of NaN is neither evaluated nor counted.
     combine: -> the gradient `[R, (B,) *theta]`, or `[R, P]` by `q.pull` / `q.score` of a Chain.
-    family: names of the families it is for; None: any.
+    family: names of the families it is for; None: any that have a score.
     claims: objective -> unbiased | biased | consistent, or a Claim; an objective that is not there is refused.
     noise: the arrays that draw and combine read; None: one draw of the family for each point.
     value: its own estimate of the objective, where that is not the objective's value of the samples (serves the model's gradient).
@@ -213,6 +213,8 @@ def mismatch(estimator: Estimator, problem: Problem) -> str | None:
     family: Any = problem.family
     if e.family is not None and family.name not in e.family:
         return f"{e.name} is for {' or '.join(e.family)} variables; {p.name}'s are {family.name}"
+    if e.family is None and not getattr(family, "scored", True):
+        return f"{e.name} is for any variables that have a score; {p.name}'s {family.name} variables have none"
     if objective.name not in e.claims:
         return f"{e.name} estimates the gradient of {' or '.join(e.claims)}; {p.name}'s objective is {objective.name}"
     if e.gradients is not None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from problems.families.base import Family
 
-FAMILIES = ["normal", "gamma", "beta", "dirichlet", "von_mises", "weibull"]
+FAMILIES = ["normal", "gamma", "beta", "dirichlet", "von_mises", "weibull", "chain of normal"]
 
 
 def draw(q: Family, noise: Tensor) -> Tensor:
@@ -29,7 +29,8 @@ def pathwise(samples: int = 1) -> Estimator:
     mu + sigma eps for Normal and (eps / rate)^(1/shape) for Weibull variables, and -(dF/dtheta) / q(x) for Gamma, Beta, Dirichlet
     and von Mises variables, where it is known as implicit reparameterisation. For Elbo it is the *path*
     derivative of f - log q, which sticks the landing: the score of q, whose mean is zero, is left out (`pathwise_total`
-    keeps it). Unbiased for Expectation and Elbo; K evaluations and gradients of f.
+    keeps it). Of the index of a datum it is the plain minibatch gradient, K rows drawn with replacement. Unbiased for Expectation
+    and Elbo; K evaluations and gradients of f.
     Kingma & Welling 2014, arXiv:1312.6114; Rezende et al. 2014, arXiv:1401.4082; Figurnov et al. 2018, arXiv:1805.08498 (implicit);
     Roeder et al. 2017, arXiv:1703.09194 (the path derivative of the ELBO).
     """
@@ -45,7 +46,7 @@ def pathwise(samples: int = 1) -> Estimator:
         points,
         draw,
         combine,
-        FAMILIES,
+        [*FAMILIES, "minibatch"],
         kernel="estimators.kernels.pathwise:pathwise",
         settings={"samples": samples},
         source="arXiv:1312.6114",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from problems.families.dirichlet import Dirichlet
     from problems.families.gamma import Gamma
     from problems.families.geometric import Geometric
+    from problems.families.minibatch import Minibatch
     from problems.families.normal import Normal
     from problems.families.poisson import Poisson
     from problems.families.subset import Subset
@@ -55,18 +56,21 @@ PROBLEMS = Registry(
         "sorting_smooth": "problems.sorting_smooth:sorting_smooth",
         "shortest_path_smooth": "problems.shortest_path_smooth:shortest_path_smooth",
         "bandit": "problems.bandit:bandit",
-        "bandit": "problems.bandit:bandit",
         "corridor": "problems.corridor:corridor",
         "random_walk": "problems.random_walk:random_walk",
         "mixture": "problems.mixture:mixture",
+        "gmm_inference": "problems.gmm_inference:gmm_inference",
         "alignment": "problems.alignment:alignment",
         "rationale": "problems.rationale:rationale",
         "rationale_large": "problems.rationale_large:rationale_large",
         "linear_gaussian": "problems.linear_gaussian:linear_gaussian",
         "tiny_sbn": "problems.tiny_sbn:tiny_sbn",
+        "linear_regression_minibatch": "problems.linear_regression_minibatch:linear_regression_minibatch",
         "bayes_logreg": "problems.bayes_logreg:bayes_logreg",
+        "bnn": "problems.bnn:bnn",
         "sbn": "problems.sbn:sbn",
         "gaussian_vae": "problems.gaussian_vae:gaussian_vae",
+        "categorical_vae": "problems.categorical_vae:categorical_vae",
         "latent_lm": "problems.latent_lm:latent_lm",
         "stochastic_mlp": "problems.stochastic_mlp:stochastic_mlp",
     }
@@ -83,6 +87,7 @@ _HOMES = {
     "problems.families.dirichlet": ["Dirichlet"],
     "problems.families.gamma": ["Gamma"],
     "problems.families.geometric": ["Geometric"],
+    "problems.families.minibatch": ["Minibatch"],
     "problems.families.normal": ["Normal"],
     "problems.families.poisson": ["Poisson"],
     "problems.families.subset": ["Subset"],
@@ -117,6 +122,7 @@ __all__ = [
     "ImportanceWeighted",
     "InclusiveKL",
     "LogMarginal",
+    "Minibatch",
     "Noise",
     "Normal",
     "Objective",

@@ -55,13 +55,14 @@ def across(weight: Tensor, g: Tensor) -> Tensor:
 class Family:
     """A distribution q bound to its parameters theta.
 
-    Class attributes: `name`; `finite` (its support can be listed); `factorised` (its sites are independent); `event_axes`, the
-    number of trailing axes of a point.
+    Class attributes: `name`; `finite` (its support can be listed); `factorised` (its sites are independent); `scored` (log q has a
+    gradient in theta); `event_axes`, the number of trailing axes of a point.
     """
 
     name: ClassVar[str]
     finite: ClassVar[bool] = False
     factorised: ClassVar[bool] = True
+    scored: ClassVar[bool] = True
     event_axes: ClassVar[int] = 1
     layers: ClassVar[Sequence[Any]] = ()
 

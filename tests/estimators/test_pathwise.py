@@ -252,9 +252,7 @@ def test_what_does_not_fit_is_refused_in_a_sentence(small: Callable[[str], Probl
     why = mismatch(pathwise_total(), small("normals"))
     assert why == "pathwise_total estimates the gradient of Elbo; normals's objective is Expectation"
     why = mismatch(pathwise(), small("bits"))
-    assert (
-        why
-        == "pathwise is for normal or gamma or beta or dirichlet or von_mises or weibull variables; bits's are bernoulli"
-    )
+    families = "normal or gamma or beta or dirichlet or von_mises or weibull or chain of normal or minibatch"
+    assert why == f"pathwise is for {families} variables; bits's are bernoulli"
     why = mismatch(pathwise(), replace(small("normals"), smooth=0))
     assert why == "pathwise needs 1 derivative of f; normals offers none"
