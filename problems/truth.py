@@ -62,10 +62,12 @@ def true_gradient(problem: Problem) -> Truth | None:
     return stored_reference(problem)
 
 
-def _own(problem: Problem) -> Truth:
-    """What the problem itself says, checked."""
+def _own(problem: Problem) -> Truth | None:
+    """What the problem itself says, checked; None where it says None."""
     assert problem.exact is not None
     own = problem.exact(problem)
+    if own is None:
+        return None
     found = own if isinstance(own, Truth) else exactly(torch.as_tensor(own))
     if found.gradient.numel() != problem.dim:
         raise ValueError(f"{problem.name}: exact gave {found.gradient.numel()} numbers; the gradient has {problem.dim}")

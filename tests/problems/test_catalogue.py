@@ -48,8 +48,13 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
         for objective in ("log_marginal", "thermodynamic", "inclusive_kl")
     ],
 ]
-SMALLER = {"sbn": {"hidden": 3, "data": 6, "batch": 3}, "bayes_logreg": {"data": 40}}
-WITH_DATA = ("mixture", "alignment", "linear_gaussian", "tiny_sbn", "sbn")
+SMALLER = {
+    "sbn": {"hidden": 3, "data": 6, "batch": 3},
+    "bayes_logreg": {"data": 40},
+    "gaussian_vae": {"latent": 1, "hidden": 2, "data": 4, "batch": 2, "side": 4},
+    "categorical_vae": {"variables": 2, "categories": 3, "hidden": 2, "data": 4, "batch": 2, "side": 4},
+}
+WITH_DATA = ("mixture", "alignment", "linear_gaussian", "tiny_sbn", "sbn", "gaussian_vae", "categorical_vae")
 UNBIASED = [
     *[(name, settings) for name, settings in VARIANTS if "objective" not in settings],
     ("mixture", {"samples": 2}),
