@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from estimators.base import BIASED, Claim, Estimator
 from estimators.score_function import draw
 from problems.settings import at_least, one_of
-from problems.truth import true_gradient
+from problems.truth import of_closed_form, true_gradient
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,13 +19,16 @@ SCALES = ("none", "std", "mean")
 
 
 def shrunk(samples: int) -> Claim:
-    """The mean without a scale: 1 - 1/K of the gradient in theta, and the whole of it in the model, which has no baseline."""
+    """The mean without a scale: 1 - 1/K of the gradient in theta, and all of that in the model, which has no baseline.
+
+    Of what is drawn: `target_of` adds the term that needs no draw.
+    """
 
     def target(problem: Problem) -> Tensor | None:
         truth = true_gradient(problem)
         if truth is None or truth.se.any():
             return None
-        g = truth.gradient.clone()
+        g = truth.gradient - of_closed_form(problem)
         g[: problem.theta.numel()] *= 1 - 1 / samples
         return g
 

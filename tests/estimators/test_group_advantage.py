@@ -32,6 +32,12 @@ def test_without_a_scale_its_mean_is_a_part_of_the_gradient(agreement, small, pr
     assert whole.z > whole.allowed
 
 
+def test_a_term_that_needs_no_draw_is_not_shrunk(agreement, small):
+    problem = replace(small("amortised bits"), closed_form=lambda theta: theta.square().sum())
+    found = agreement(group_advantage(), against(problem, target_of(group_advantage(), problem)[0]))
+    assert found.z < found.allowed
+
+
 def test_rows_drawn_for_each_replicate_agree(agreement, small):
     problem = replace(small("amortised bits elbo"), batch=2)
     found = agreement(group_advantage(), against(problem, target_of(group_advantage(), problem)[0]))
