@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 FAILED, USAGE, FALSE_CLAIM, INTERRUPTED = 1, 2, 4, 130
 UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 LATEST = Path("results/latest")
+PAGES = Path("docs") / "problems"
 LONGEST_LIST = 20
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -562,6 +563,22 @@ def reference(
         return list(dict.fromkeys(files))
 
     _made(make, as_json)
+
+
+@cli.command()
+@click.option("-p", "--problem", "problems", multiple=True, metavar="SELECTOR", help="Only these; all by default.")
+@click.option("--out", type=click.Path(path_type=Path), default=PAGES, show_default=True, help="The folder.")
+@plugin
+@as_json
+def pages(problems: Sequence[str], out: Path, plugins: Sequence[str], as_json: bool) -> None:
+    """Write a page with a picture for each problem: what `show` says of it, and its objective along a line."""
+    from bench.plugins import catalogue
+    from bench.report.problem_page import write_pages
+    from bench.selector import choose
+
+    members = catalogue(plugins)
+    chosen = [choice for text in problems or ["*"] for choice in choose(text, members.problems, "problem")]
+    _made(lambda tell: write_pages(chosen, members, out, tell), as_json)
 
 
 @cli.command()
