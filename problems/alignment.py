@@ -45,6 +45,7 @@ def alignment(words: int = 4, vocabulary: int = 8, sentences: int = 6) -> Proble
         return model.reshape(vocabulary, vocabulary).log_softmax(-1)[y, x] - math.log(words)
 
     def f(x: torch.Tensor, data: torch.Tensor, model: torch.Tensor) -> torch.Tensor:
+        """sum_j log (1/I) t(x_j | y_{a_j}), a_j one-hot."""
         return (x * log_joint(model, data)).sum((-2, -1))
 
     def encode(theta: torch.Tensor, data: torch.Tensor) -> torch.Tensor:

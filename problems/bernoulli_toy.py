@@ -26,6 +26,8 @@ def bernoulli_toy(dim: int = 6, target: float = 0.45, form: str = "mean") -> Pro
     def f(x: torch.Tensor) -> torch.Tensor:
         return scale * ((x - target) ** 2).sum(-1)
 
+    f.__doc__ = f"{'sum_d' if form == 'sum' else '(1/D) sum_d'} (x_d - {target:g})^2."
+
     def scalar_f(x: Sequence[float]) -> float:
         total = 0.0
         for d in range(dim):

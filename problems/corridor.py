@@ -46,6 +46,7 @@ def corridor(cells: int = 5, steps: int = 6, slip: float = 0.1) -> Problem:
         return torch.stack([action, torch.full_like(action, slip_logit)], -1)
 
     def f(x: torch.Tensor) -> torch.Tensor:
+        """r(s_t) for t = 1 ... T: 1 at the far end, 0.2 at the near one, s_t the cell after step t; their sum is the return."""
         s, rewards = torch.zeros_like(x[..., 0]), []
         for step in x.unflatten(-1, (steps, 2)).unbind(-2):
             s = after(s, step, cells)

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 class Cost(NamedTuple):
     """c of every number of a tensor, and what is known of it; scalar_f: sum_d c(x_d) of one point in plain Python.
 
-    smooth, relaxed, degree: as of a problem's f (`problems.base.Problem`).
+    formula: c(x) in symbols. smooth, relaxed, degree: as of a problem's f (`problems.base.Problem`).
     """
 
+    formula: str
     c: Callable[[Tensor], Tensor]
     scalar_f: Callable[[Sequence[float]], float] | None = None
     smooth: int = 2
@@ -50,9 +51,12 @@ def cost_problem(
     at_least(name, 1, dim=dim)
     made = costs[cost]
     axes = tuple(range(-family.event_axes, 0))
+    site = "d" if family.event_axes == 1 else "dc"
 
     def f(x: Tensor) -> Tensor:
         return made.c(x).sum(axes)
+
+    f.__doc__ = f"sum_{site} c(x_{site}), c(x) = {made.formula}."
 
     def exact(problem: Problem) -> Tensor:
         theta = problem.theta.detach().clone().requires_grad_()
@@ -90,7 +94,7 @@ def square(k: float, dim: int) -> Cost:
             total += (x[d] - k) ** 2
         return total
 
-    return Cost(lambda x: (x - k) ** 2, scalar_f, degree=2)
+    return Cost(f"(x - {k:g})^2", lambda x: (x - k) ** 2, scalar_f, degree=2)
 
 
 def moment(k: float, dim: int) -> Cost:
@@ -102,7 +106,7 @@ def moment(k: float, dim: int) -> Cost:
             total += x[d] ** k
         return total
 
-    return Cost(lambda x: x**k, scalar_f, relaxed=False, degree=int(k) if float(k).is_integer() else None)
+    return Cost(f"x^{k:g}", lambda x: x**k, scalar_f, relaxed=False, degree=int(k) if float(k).is_integer() else None)
 
 
 def log(dim: int) -> Cost:
@@ -114,7 +118,7 @@ def log(dim: int) -> Cost:
             total += math.log(x[d])
         return total
 
-    return Cost(torch.log, scalar_f, relaxed=False)
+    return Cost("log x", torch.log, scalar_f, relaxed=False)
 
 
 def exp(k: float, dim: int) -> Cost:
@@ -126,7 +130,7 @@ def exp(k: float, dim: int) -> Cost:
             total += math.exp(-k * x[d])
         return total
 
-    return Cost(lambda x: torch.exp(-k * x), scalar_f)
+    return Cost(f"exp(-{k:g} x)", lambda x: torch.exp(-k * x), scalar_f)
 
 
 def cos(k: float, dim: int) -> Cost:
@@ -138,7 +142,7 @@ def cos(k: float, dim: int) -> Cost:
             total += math.cos(k * x[d])
         return total
 
-    return Cost(lambda x: torch.cos(k * x), scalar_f)
+    return Cost(f"cos {k:g} x", lambda x: torch.cos(k * x), scalar_f)
 
 
 def bump(k: float, dim: int) -> Cost:
@@ -150,7 +154,7 @@ def bump(k: float, dim: int) -> Cost:
             total += math.exp(-k * x[d] * x[d])
         return total
 
-    return Cost(lambda x: torch.exp(-k * x * x), scalar_f)
+    return Cost(f"exp(-{k:g} x^2)", lambda x: torch.exp(-k * x * x), scalar_f)
 
 
 def step(k: float, dim: int) -> Cost:
@@ -162,4 +166,4 @@ def step(k: float, dim: int) -> Cost:
             total += 1.0 if x[d] > k else 0.0
         return total
 
-    return Cost(lambda x: (x > k).to(x), scalar_f, smooth=0)
+    return Cost(f"1[x > {k:g}]", lambda x: (x > k).to(x), scalar_f, smooth=0)

@@ -40,9 +40,9 @@ def dirichlet_cost(cost: str = "square", dim: int = 1, categories: int = 3) -> P
     return cost_problem(
         Dirichlet,
         {
-            "square": Cost(lambda x: (x - t.to(x)) ** 2, degree=2),
-            "log": Cost(lambda x: t.to(x) * x.log(), relaxed=False),
-            "entropy": Cost(lambda x: -x * x.log(), relaxed=False),
+            "square": Cost("(x - t_c)^2", lambda x: (x - t.to(x)) ** 2, degree=2),
+            "log": Cost("t_c log x", lambda x: t.to(x) * x.log(), relaxed=False),
+            "entropy": Cost("-x log x", lambda x: -x * x.log(), relaxed=False),
         },
         mean,
         places,

@@ -37,6 +37,7 @@ def quadratic(dim: int = 6, family: str = "bernoulli", categories: int = 3) -> P
     A, c = torch.from_numpy(A_array), torch.from_numpy(c_array)
 
     def f(x: torch.Tensor) -> torch.Tensor:
+        """x' A x + c' x, the one-hots of categories end to end."""
         x = x if as_bits else x.flatten(-2)
         return ((x @ A.to(x)) * x).sum(-1) + x @ c.to(x)
 

@@ -42,6 +42,7 @@ def sbn(layers: int = 1, hidden: int = 16, data: int = 100, batch: int = 20) -> 
     rows = digits(data)
 
     def f(x: torch.Tensor, data: torch.Tensor, model: torch.Tensor) -> torch.Tensor:
+        """log p(h_L) + sum_l log p(h_l | h_{l+1}), h_0 the pixels, p(h_l | h_{l+1}) = Bernoulli(sigmoid(h_{l+1} W_l + b_l))."""
         return log_joint(x, data, model, widths)
 
     def exact(problem: Problem) -> Truth:

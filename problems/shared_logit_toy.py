@@ -31,9 +31,11 @@ def shared_logit_toy(form: str = "bernoulli") -> Problem:
     table = ((bits - targets) ** 2).sum(-1)
 
     def cost_of_bits(x: torch.Tensor) -> torch.Tensor:
+        """sum_i (x_i - p_i)^2."""
         return ((x - targets.to(x)) ** 2).sum(-1)
 
     def cost_of_state(x: torch.Tensor) -> torch.Tensor:
+        """sum_s x_s sum_i (b_si - p_i)^2, b_s the bits of state s."""
         return (x * table.to(x)).sum((-2, -1))
 
     values = table.numpy()

@@ -30,6 +30,7 @@ def subset(dim: int = 10, k: int = 5) -> Problem:
     b = torch.from_numpy(target)
 
     def f(x: torch.Tensor) -> torch.Tensor:
+        """|x - b|^2."""
         return ((x - b.to(x)) ** 2).sum(-1)
 
     def scalar_f(x: Sequence[float]) -> float:

@@ -38,6 +38,7 @@ def tiny_sbn(hidden: int = 6, data: int = 8, layers: int = 1, samples: int = 1) 
     rows = digits(data, side=4)
 
     def f(x: torch.Tensor, data: torch.Tensor, model: torch.Tensor) -> torch.Tensor:
+        """log p(h_L) + sum_l log p(h_l | h_{l+1}), h_0 the pixels, p(h_l | h_{l+1}) = Bernoulli(sigmoid(h_{l+1} W_l + b_l))."""
         return log_joint(x, data, model, widths)
 
     def encode(theta: torch.Tensor, data: torch.Tensor) -> torch.Tensor:

@@ -32,7 +32,10 @@ def von_mises_cost(cost: str = "cos", k: float = 0.0, dim: int = 1) -> Problem:
     places = {"init": (1.0, 1.0), "flat": (1.0, 0.1), "peaked": (1.0, 50.0)}
     return cost_problem(
         VonMises,
-        {"cos": Cost(lambda x: (x - k).cos()), "exp": Cost(lambda x: (x - k).cos().exp())},
+        {
+            "cos": Cost(f"cos(x - {k:g})", lambda x: (x - k).cos()),
+            "exp": Cost(f"exp cos(x - {k:g})", lambda x: (x - k).cos().exp()),
+        },
         mean,
         {name: (mu, math.log(kappa)) for name, (mu, kappa) in places.items()},
         {"cost": cost, "k": float(k), "dim": dim},
