@@ -57,6 +57,7 @@ PROBLEMS = Registry(
         "shortest_path_smooth": "problems.shortest_path_smooth:shortest_path_smooth",
         "bandit": "problems.bandit:bandit",
         "corridor": "problems.corridor:corridor",
+        "gridworld": "problems.gridworld:gridworld",
         "random_walk": "problems.random_walk:random_walk",
         "mixture": "problems.mixture:mixture",
         "gmm_inference": "problems.gmm_inference:gmm_inference",
