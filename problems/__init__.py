@@ -59,6 +59,7 @@ PROBLEMS = Registry(
         "corridor": "problems.corridor:corridor",
         "gridworld": "problems.gridworld:gridworld",
         "random_walk": "problems.random_walk:random_walk",
+        "hmm": "problems.hmm:hmm",
         "mixture": "problems.mixture:mixture",
         "gmm_inference": "problems.gmm_inference:gmm_inference",
         "alignment": "problems.alignment:alignment",
