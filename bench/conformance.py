@@ -77,7 +77,7 @@ def _title(problem: Problem) -> str:
 
 def _outcome(estimator: Estimator, problem: Problem, point: str, seed: int, replicates: int | None) -> Outcome:
     n = replicates or replicates_for(prepare(estimator, problem, seed, point))
-    return observe(estimator, problem, point=point, replicates=n, seed=seed, backend="torch")
+    return observe(estimator, problem, point=point, replicates=n, seed=seed, backend="torch", subsampling=False)
 
 
 def _claims(

@@ -46,13 +46,17 @@ class Count:
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """An estimator on a problem, ready to be asked for gradients of replicates."""
+    """An estimator on a problem, ready to be asked for gradients of replicates.
+
+    key: of the noise. rows_key: of the rows of data drawn, where it is another.
+    """
 
     estimator: Estimator
     problem: Problem
     key: int
     dtype: torch.dtype = torch.float64
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    rows_key: int | None = None
 
     @property
     def dim(self) -> int:
@@ -179,7 +183,8 @@ def _rows(trial: Trial, replicates: range, phase: int) -> tuple[Any, Tensor | No
         return None, None
     if not problem.batch:
         return range(problem.rows), None
-    wanted = (trial.key, phase, replicates, problem.rows, problem.batch)
+    key = trial.key if trial.rows_key is None else trial.rows_key
+    wanted = (key, phase, replicates, problem.rows, problem.batch)
     if (there := _noise_maker(trial.device)) is not None:
         rows = there.rows_without_replacement(*wanted, trial.device)
         return rows, problem.data[rows]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 BLOCK = 4096
 PILOT_REPLICATES = 256
 CHUNK_ELEMENTS = 2**19
+MOST_ELEMENTS = 2**24  # of one array, of which some ten may be alive at once: a gigabyte or so
 BACKENDS = ("auto", "torch", "numba", "cuda")
 DTYPES = ("float64", "float32")
 
@@ -35,22 +36,27 @@ DTYPES = ("float64", "float32")
 def chunk_of(trial: Trial) -> int:
     """Replicates evaluated at once: a power of two from 64 to BLOCK that keeps the arrays of a chunk near CHUNK_ELEMENTS numbers.
 
-    A function of the cell alone: the last bits of vectorised functions depend on it.
+    Fewer, down to the four of a block of noise, where 64 would take MOST_ELEMENTS. A function of the cell alone: the last bits of
+    vectorised functions depend on it.
     """
-    from estimators.base import asks, noise_of, size_of
+    from estimators.base import Ask, asks, noise_of, size_of
 
     problem = trial.problem
     rows = max(problem.batch or problem.rows, 1)
-    each = problem.dim
+    each, hessians = problem.dim, 0
     if trial.estimator.gradients is None:
         size = size_of(problem)
-        points = len(asks(trial.estimator.points, size))
+        asked = asks(trial.estimator.points, size)
+        points, sites = len(asked), math.prod(size.event)
         noises = noise_of(trial.estimator.noise, size, points)
         numbers = sum(math.prod(n.front) * math.prod(n.event or ()) for n in noises)
         each += problem.rows * bool(problem.batch)  # the uniforms that choose the rows
-        each += rows * (points * math.prod(size.event) + numbers)
+        each += rows * (points * sites + numbers)
+        hessians = rows * sites**2 * sum(Ask.HESSIAN in one for one in asked)
     chunk = BLOCK
     while chunk > 64 and chunk * each > CHUNK_ELEMENTS:
+        chunk //= 2
+    while chunk > 4 and chunk * (each + hessians) > MOST_ELEMENTS:
         chunk //= 2
     return chunk
 
@@ -91,14 +97,17 @@ def observe(
     device: str = "cpu",
     threads: int = 1,
     truth: Truth | None = None,
+    subsampling: bool = True,
     progress: Callable[[int], None] | None = None,
 ) -> Outcome:
     """Measure `replicates` gradients of `problem` (already at its point). Raises Mismatch where the pair cannot run.
 
-    truth: the true gradient where the caller has it already. progress: told the number of replicates done.
+    truth: the true gradient where the caller has it already. subsampling: where rows of data are drawn, measure their part of
+    the variance too. progress: told the number of replicates done.
     threads: recorded; the numbers are computed on one, of which they would else depend in their last bits.
     """
     from bench.evaluate import gradients, initial_state, learn, prepare
+    from bench.subsampling import pair_products
     from estimators.base import claim_of
     from estimators.noise import PILOT
     from problems.truth import true_gradient
@@ -110,7 +119,7 @@ def observe(
         truth = truth or true_gradient(problem)
         reset_peak()
         started = time.perf_counter()
-        gradients(trial, range(64), initial_state(trial), phase=PILOT)
+        gradients(trial, range(min(chunk_of(trial), 64)), initial_state(trial), phase=PILOT)
         cold = time.perf_counter() - started
         started = time.perf_counter()
         state, learning = learn(trial)
@@ -121,6 +130,7 @@ def observe(
         exact = np.full(len(pilot), np.nan) if truth is None else truth.gradient.numpy()
         rounding = 0.0 if dtype == "float64" else rounding_of(trial, state, kernel is not None, seed, point)
         sums, count = _all_blocks(trial, state, kernel, pilot, exact, replicates, progress)
+        pairs = pair_products(trial, state, chunk_of(trial)) if subsampling and problem.batch else None
     rows = max(problem.batch or problem.rows, 1)
     evaluated = rows * (_evaluated(trial, replicates) if kernel is None else replicates)
     return Outcome(
@@ -147,6 +157,7 @@ def observe(
         threads=threads,
         state={} if state is None else {n: t.cpu().numpy() for n, t in state.items()},
         rounding=rounding,
+        subsampling=pairs,
     )
 
 

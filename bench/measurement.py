@@ -30,6 +30,7 @@ class Measurement:
     tolerance: what `unbiased` means here, a norm. replicates_needed: for a decided verdict, where it is undecided.
     seconds_per_estimate: this run's, on this machine; NaN where it was not timed. yardstick_ratio: to one draw and evaluation of f,
     in the same rounds. noise_floor: of the log of such ratios. work_variance: total_variance x seconds_per_estimate.
+    subsampling_variance: the part of total_variance that is of the rows of data drawn; NaN where none are. The rest is latent.
     """
 
     gradient: np.ndarray
@@ -49,6 +50,8 @@ class Measurement:
     variance: np.ndarray
     total_variance: float
     total_variance_interval: tuple[float, float]
+    subsampling_variance: float
+    subsampling_variance_interval: tuple[float, float]
     effective_number: float
     tail_index: float
     trusted: bool
@@ -102,6 +105,7 @@ def summarise(outcome: Outcome, timing: Timing | None = None, rejected: bool | N
     )
     mean, v = statistics.mean(s), statistics.total_variance(s)
     norm = float(np.linalg.norm(outcome.truth)) if known else statistics.bias_norm(s, np.zeros(len(mean))).value
+    rows = statistics.subsampling_variance(outcome.subsampling, s) if outcome.subsampling is not None else UNKNOWN
     mse = statistics.mse(s, truth) if truth is not None else UNKNOWN
     snr = statistics.snr(s, truth, truth_se)
     cosine = statistics.cosine(s) if known and norm > 0 else UNKNOWN
@@ -127,6 +131,8 @@ def summarise(outcome: Outcome, timing: Timing | None = None, rejected: bool | N
         variance=statistics.variance(s),
         total_variance=v.value,
         total_variance_interval=(v.low, v.high),
+        subsampling_variance=rows.value,
+        subsampling_variance_interval=(rows.low, rows.high),
         effective_number=v.effective_number,
         tail_index=v.tail_index,
         trusted=v.trusted,

@@ -21,6 +21,7 @@ class Outcome:
     peak_bytes: peak of resident memory of the process while measuring. state: what was learned.
     rounding: of a float32 cell, the root mean square difference of a gradient from the same replicate's in float64, relative to its
     standard deviation.
+    subsampling: of a problem that draws rows of data, the products of `bench.subsampling`; None of another, and where not wanted.
     """
 
     sums: Sums
@@ -46,6 +47,7 @@ class Outcome:
     threads: int
     state: dict[str, np.ndarray]
     rounding: float = 0.0
+    subsampling: Sums | None = None
 
     @property
     def params(self) -> int:
@@ -74,6 +76,7 @@ class _Stored(msgspec.Struct):
     arrays: dict[str, _Array]
     state: dict[str, _Array]
     scalars: dict[str, str | int | float]
+    subsampling: bytes | None = None
 
 
 _ARRAYS = ("truth", "truth_se")
@@ -82,10 +85,12 @@ _DTYPES = ("float64", "float32", "int64", "bool")
 
 def outcome_to_bytes(outcome: Outcome) -> bytes:
     """Exact to the bit; MessagePack, which holds no code."""
-    scalars = {f.name: getattr(outcome, f.name) for f in fields(Outcome) if f.name not in ("sums", "state", *_ARRAYS)}
+    apart = ("sums", "subsampling", "state", *_ARRAYS)
+    scalars = {f.name: getattr(outcome, f.name) for f in fields(Outcome) if f.name not in apart}
     arrays = {name: _pack(getattr(outcome, name)) for name in _ARRAYS}
     state = {name: _pack(value) for name, value in outcome.state.items()}
-    return msgspec.msgpack.encode(_Stored(to_bytes(outcome.sums), arrays, state, scalars))
+    subsampling = None if outcome.subsampling is None else to_bytes(outcome.subsampling)
+    return msgspec.msgpack.encode(_Stored(to_bytes(outcome.sums), arrays, state, scalars, subsampling))
 
 
 def outcome_from_bytes(data: bytes) -> Outcome:
@@ -95,7 +100,8 @@ def outcome_from_bytes(data: bytes) -> Outcome:
         arrays: dict[str, Any] = {name: _unpack(stored.arrays[name]) for name in _ARRAYS}
         state = {name: _unpack(value) for name, value in stored.state.items()}
         scalars: dict[str, Any] = stored.scalars
-        return Outcome(sums=from_bytes(stored.sums), state=state, **arrays, **scalars)
+        pairs = None if stored.subsampling is None else from_bytes(stored.subsampling)
+        return Outcome(sums=from_bytes(stored.sums), state=state, subsampling=pairs, **arrays, **scalars)
     except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"a stored outcome cannot be read: {error}") from error
 

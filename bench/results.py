@@ -54,6 +54,7 @@ COLUMNS: dict[str, str] = {
     **dict.fromkeys(["yardstick_ratio", "yardstick_ratio_low", "yardstick_ratio_high", "hessian_evals"], _REAL),
     "rounding": _REAL,
     "key": _TEXT,
+    **dict.fromkeys(["subsampling_variance", "subsampling_variance_low", "subsampling_variance_high"], _REAL),
 }
 CELL_KEY = ["run", "problem", "problem_settings", "point", "estimator", "estimator_settings"]
 CELL_KEY += ["backend", "device", "dtype", "seed", "replicates"]
@@ -137,6 +138,7 @@ def _measured(outcome: Outcome, m: Measurement) -> dict[str, Any]:
     ends = {
         "bias_norm": m.bias_norm_interval,
         "total_variance": m.total_variance_interval,
+        "subsampling_variance": m.subsampling_variance_interval,
         "mse": m.mse_interval,
         "snr": m.snr_interval,
         "cosine": m.cosine_interval,

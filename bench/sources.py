@@ -16,7 +16,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 PACKAGES = ("problems", "estimators", "bench")
-HARNESS = ("bench.evaluate", "bench.moments", "bench.outcome", "estimators.noise", "problems.truth")
+HARNESS = (
+    "bench.evaluate",
+    "bench.moments",
+    "bench.outcome",
+    "bench.subsampling",
+    "estimators.noise",
+    "problems.truth",
+)
 KERNELS, RUNS_KERNELS = "estimators/kernels/", "bench.kernels"
 ALONE = ("bench.measure",)  # it measures and it reads statistics; only the file itself touches the sums
 

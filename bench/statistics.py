@@ -226,6 +226,22 @@ def tail_index(sums: Sums) -> float:
     return 1 / excess if excess > 0 else math.inf
 
 
+def subsampling_variance(products: Sums, sums: Sums, alpha: float = 0.05) -> Interval:
+    """tr Var E[g | rows]: the mean of the products of `bench.subsampling` +- t se, cut at 0, below which no variance is.
+
+    It has that high end where 30 effective events or more are seen, the Hill index of the products is at least 1.5 and every one
+    is finite; where not, that of the total variance, of which it is a part.
+    """
+    total = total_variance(sums, alpha)
+    if total.value == 0:
+        return Interval(0.0, 0.0, total.high)
+    xbar, influence = _share(products, products.s1[:, 0])
+    width = _half_width(_used(products), influence, alpha)
+    tail = 2 * tail_index(products)  # that of |product|, where the sums hold its square
+    trusted = _events(products)[0] >= RARE and tail >= TAIL and products.nonfinite == 0
+    return Interval(max(xbar, 0.0), max(xbar - width, 0.0), max(xbar + width, 0.0) if trusted else total.high)
+
+
 # MSE, SNR, cosine (section 7)
 
 
