@@ -78,7 +78,9 @@ def extraction(
     log_Z = log_partition(words, length, coherence)
 
     def f(x: torch.Tensor, data: torch.Tensor, model: torch.Tensor) -> torch.Tensor:
-        """log p(z) + log p(y | z, x), x here the gates z `[..., B, n]`; |z_i - z_{i-1}| is written (z_i - z_{i-1})^2."""
+        """log p(z, y | x) = -length |z| - coherence sum_{i>1} (z_i - z_{i-1})^2 - log Z + log p(y | s), s = sum_i z_i u.e(x_i);
+        log p(y | s) = readers log sigmoid(y s), or log N(y; s, 1/readers). The gates z are `[..., B, n]`.
+        """
         y, s = data[..., -1], (x * scores(model, data)).sum(-1)
         apart = (x[..., 1:] - x[..., :-1]).square().sum(-1)
         log_prior = -length * x.sum(-1) - coherence * apart - log_Z
