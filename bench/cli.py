@@ -223,15 +223,16 @@ def _entry_lines(kind: str, entries: Sequence[Entry]) -> Iterator[str]:
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
         groups.setdefault(entry.group or ("" if entry.origin == "built in" else entry.origin), []).append(entry)
+    width = max((len(entry.name) for entry in entries), default=0)
     yield f"{kind.capitalize()} ({len(entries)})"
     for group, members in groups.items():
         if group:
             yield f" {group}"
         for entry in members:
             settings = ", ".join(f"{name}={value}" for name, value in entry.settings().items())
-            yield f"  {entry.name:<24} {entry.summary()}{f' (needs {entry.lacks})' if entry.lacks else ''}"
+            yield f"  {entry.name:<{width}} {entry.summary()}{f' (needs {entry.lacks})' if entry.lacks else ''}"
             if settings:
-                yield f"  {'':<24} [{settings}]"
+                yield f"  {'':<{width}} [{settings}]"
 
 
 @cli.command()
