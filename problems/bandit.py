@@ -22,8 +22,8 @@ def bandit(arms: int = 3, contexts: int = 1, offset: float = 0.0) -> Problem:
     baseline is unmoved by it. Points: `init` (uniform), `committed` (a logit of 4 on the second best arm) and `converged` (4 on
     the best). Where a policy has committed to the wrong arm the gradient p_a (r_a - J) is small, the better arm is all but never
     seen, and a score's variance over the squared gradient grows as 1 / p of the better arm, as exp(logit), whatever the baseline;
-    it is least for one near .7. What sums over the arms, or draws them without replacement, has little of this or nothing. f is
-    linear, so that straight-through has no bias.
+    the best baseline tends to the mean of the arms not chosen, not to J. What sums over the arms has none of this, and drawing
+    them without replacement little. f is linear, so that straight-through has no bias.
     Closed form. Williams 1992; Chung et al. 2021, arXiv:2008.13773.
     """
     at_least("bandit", 2, arms=arms)

@@ -34,7 +34,9 @@ def gridworld(side: int = 4, steps: int = 8, slip: float = 0.2) -> Problem:
     1 - slip, else one of the other three. (slip=0: actions alone, and moves are certain.) f comes in T addends, the reward after
     each step, which depends on the steps so far: what asks for addends credits an action with the rewards to go, all others with
     the whole return, and the actions after the walk's end are noise to them. f is a polynomial: the cell is a vector that the
-    one-hot actions and turns multiply, so that it is smooth off the support as well.
+    one-hot actions and turns multiply, so that it is smooth off the support as well. Rewards to go without a baseline are noisier
+    at `init` than the whole return with one; replaying what follows a changed action with the same noise pays at `converged`,
+    where most walks are alike.
     Exact by the distribution over the cells, step by step, differentiated. Points: `init` (uniform: the goal is all but never
     seen), `mid` and `converged` (logits of 1.5 and 4 on the best action of each cell, by value iteration).
     Policy gradients: Williams 1992; Sutton et al. 2000. The rewards: Russell & Norvig, section 17.1.

@@ -40,7 +40,7 @@ def shortest_path_smooth(side: int = 3, loss: str = "hamming") -> Problem:
     costs, sigma = 1/2), `converged` (the true costs, sigma = 1/8), `narrow` (other costs, whose path is another; sigma = 1/8).
     Exact in closed form for side=2; by quadrature for side=3, over the two differences of costs that the middle diagonal sees
     and the least of the three ways through it; beyond that by a reference.
-    Petersen et al. 2024, arXiv:2410.08125, section 5.2 in small; Berthet et al. 2020, arXiv:2002.08676.
+    Berthet et al. 2020, arXiv:2002.08676; Petersen et al. 2024, arXiv:2410.08125.
     """
     at_least("shortest_path_smooth", 2, side=side)
     one_of("shortest_path_smooth", ("hamming", "regret"), loss=loss)
@@ -85,9 +85,9 @@ def shortest_path_smooth(side: int = 3, loss: str = "hamming") -> Problem:
 
     points = {
         "init": at(0 * made.costs, 1.0),
+        "narrow": at(made.guess, 0.125),
         "mid": at(made.costs, 0.5),
         "converged": at(made.costs, 0.125),
-        "narrow": at(made.guess, 0.125),
     }
     return Problem(
         name="shortest_path_smooth",

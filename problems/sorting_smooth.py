@@ -30,13 +30,14 @@ def sorting_smooth(dim: int = 3, loss: str = "inversions") -> Problem:
 
     theta = (mu, log sigma) `[2, n]`, n = dim. loss=inversions: the pairs in the wrong order; loss=ranks: sum_i (rank_i - i)^2;
     loss=order: 0 where all of x is in order, 1 elsewhere, the rarest signal. E f is smooth and f is not: flat but for steps where
-    two numbers meet, it has no slope for a pathwise gradient, and what is left are scores with their baselines, measure-valued
-    gradients, antithetic and quasi-random points. The order does not change if x is shifted or stretched, so that sum_i dL/dmu_i =
-    0 and sum_i (mu_i dL/dmu_i + dL/dlog sigma_i) = 0: along these directions an estimate is noise alone. Points: `init` (means half
-    a sigma apart, each of 0, 2, .. exchanged with the next), `mid` (in order), `converged` (three sigma apart in order) and
-    `narrow` (as init with sigma = 0.2: few steps are seen, and 1 / sigma multiplies the score).
+    two numbers meet, it has no slope for a pathwise gradient. What is left are scores, with baselines or a learned surrogate;
+    measure-valued gradients; draws of a wider law, which see more of the steps at `converged`; and differences of two draws of the
+    same noise, which the steps between them make noisy by one over their distance. The order does not change if x is shifted or
+    stretched, so that sum_i dL/dmu_i = 0 and sum_i (mu_i dL/dmu_i + dL/dlog sigma_i) = 0: along these directions an estimate is
+    noise alone. Points: `init` (means half a sigma apart, each of 0, 2, .. exchanged with the next), `narrow` (the same with sigma
+    = 0.2: few steps are seen, and 1 / sigma multiplies the score), `mid` (means in order), `converged` (three sigma apart).
     Exact in closed form (inversions, by pairs) or by quadrature: ranks given x_i are sums of independent bits; P(x_1 < ... < x_n)
-    is n integrals in a row. Petersen et al. 2024, arXiv:2410.08125, section 5.1 in small; Berthet et al. 2020, arXiv:2002.08676.
+    is n integrals in a row. Berthet et al. 2020, arXiv:2002.08676; Petersen et al. 2024, arXiv:2410.08125.
     """
     at_least("sorting_smooth", 2, dim=dim)
     one_of("sorting_smooth", tuple(LOSSES), loss=loss)
@@ -53,9 +54,9 @@ def sorting_smooth(dim: int = 3, loss: str = "inversions") -> Problem:
     exchanged = torch.tensor([i ^ 1 if i ^ 1 < dim else i for i in range(dim)], dtype=torch.float64)
     points = {
         "init": at(0.5 * exchanged, 1.0),
+        "narrow": at(0.5 * exchanged, 0.2),
         "mid": at(0.5 * steps, 1.0),
         "converged": at(3 * steps, 1.0),
-        "narrow": at(0.5 * exchanged, 0.2),
     }
     return Problem(
         name="sorting_smooth",

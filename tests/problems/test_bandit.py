@@ -82,21 +82,27 @@ def test_an_offset_moves_no_gradient_but_the_noise_of_what_has_no_baseline() -> 
 
 
 def test_committing_costs_in_proportion_to_what_is_not_seen() -> None:
-    """Var g / |E g|^2, Var g = sum_a p_a (r_a - b)^2 |e_a - p|^2 - |E g|^2, goes as 1 / p of the best arm for every baseline b."""
+    """Var g / |E g|^2, Var g = sum_a p_a (r_a - b)^2 |e_a - p|^2 - |E g|^2, goes as 1 / p of the best arm for every baseline b.
+
+    It is least for b = sum_a p_a |e_a - p|^2 r_a / sum_a p_a |e_a - p|^2, which tends to the mean of the other arms, 1/2.
+    """
     r, one = torch.tensor([1.0, 0.7, 0.0], dtype=torch.float64), torch.eye(3, dtype=torch.float64)
-    problem = bandit()
-    for b in (0.0, 0.69, 0.7, 1.0):
-        relative = []
-        for logit in (5.0, 9.0):
-            there = replace(problem, theta=logit * one[1:2])
-            p = there.theta[0].softmax(-1)
-            truth = true_gradient(there)
-            assert truth is not None
-            size = float(truth.gradient.square().sum())
-            second = float((p * (r - b) ** 2 * (one - p).square().sum(-1)).sum())
-            relative.append(float(p[0]) * (second / size - 1))
-        assert relative[1] == pytest.approx(relative[0], rel=0.1)
-        assert relative[0] > 0.5
+    problem, relative = bandit(), {}
+    for logit in (5.0, 9.0):
+        there = replace(problem, theta=logit * one[1:2])
+        p = there.theta[0].softmax(-1)
+        of_score = p * (one - p).square().sum(-1)
+        best = float((of_score * r).sum() / of_score.sum())
+        assert best == pytest.approx(0.5, abs=3 * math.exp(-logit))
+        truth = true_gradient(there)
+        assert truth is not None
+        size = float(truth.gradient.square().sum())
+        for b in (0.0, best, 0.7, 1.0):
+            key = "best" if b == best else f"{b}"
+            relative[key, logit] = float(p[0]) * (float((of_score * (r - b) ** 2).sum()) / size - 1)
+    for key in ("0.0", "best", "0.7", "1.0"):
+        assert relative[key, 9.0] == pytest.approx(relative[key, 5.0], rel=0.1)
+        assert relative[key, 9.0] >= relative["best", 9.0] > 0.5
 
 
 @pytest.mark.parametrize("settings", [{"arms": 4}, {"contexts": 2}])
