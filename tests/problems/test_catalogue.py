@@ -42,6 +42,10 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("weibull_cost", {"cost": "step", "dim": 2}),
     ("weibull_cost", {"cost": "log", "shape": 1.0}),
     ("tiny_sbn", {"layers": 2, "hidden": 4}),
+    ("bayes_logreg", {"batch": 8}),
+    ("bnn", {"kl": "sampled"}),
+    ("bnn", {"view": "per_datum", "activation": "relu"}),
+    ("bnn", {"view": "activations"}),
     *[
         (name, {"objective": objective})
         for name in ("mixture", "linear_gaussian")
@@ -51,6 +55,8 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
 SMALLER = {
     "sbn": {"hidden": 3, "data": 6, "batch": 3},
     "bayes_logreg": {"data": 40},
+    "bnn": {"hidden": 2, "inputs": 2, "data": 4, "batch": 2},
+    "dropout_bnn": {"hidden": 2, "inputs": 2, "data": 4, "batch": 2},
     "gaussian_vae": {"latent": 1, "hidden": 2, "data": 4, "batch": 2, "side": 4},
     "categorical_vae": {"variables": 2, "categories": 3, "hidden": 2, "data": 4, "batch": 2, "side": 4},
 }
