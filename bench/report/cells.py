@@ -33,7 +33,7 @@ NUMBERS = [
     *("effective_number", "tail_index", "tolerance", "replicates_needed", "cold_s", "learn_f_evals", "learn_seconds"),
     *("learn_gradient_evals", "noise_floor", "truth_se", "peak_bytes"),
 ]
-YARDSTICK = [f"yardstick_ratio{end}" for end in ENDS]  # which a run without timing may not have
+LATER = [name + end for name in ("yardstick_ratio", "subsampling_variance") for end in ENDS]  # which a run may not have
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,12 +71,13 @@ def described(cells: pd.DataFrame) -> pd.DataFrame:
 
     problem_label, place (the problem at its point) and estimator_label, with problem_full and estimator_full; relative_bias with
     its interval, in percent of |truth| (of one replicate's standard deviation where the truth is zero: relative_to says which);
-    work_variance with its interval; false_claim; needs; note. Texts are never null, and of one line.
+    work_variance with its interval; rows_share with its interval, the part of the variance that is of the rows of data drawn, in
+    percent; false_claim; needs; note. Texts are never null, and of one line.
     """
     rows = cells.reset_index(drop=True)
     texts = {name: rows[name].astype(object).where(rows[name].notna(), "").map(clean) for name in TEXTS}
-    rows = rows.assign(**{name: math.nan for name in YARDSTICK if name not in rows})
-    reals = {name: pd.to_numeric(rows[name], errors="coerce").astype(float) for name in [*NUMBERS, *YARDSTICK]}
+    rows = rows.assign(**{name: math.nan for name in LATER if name not in rows})
+    reals = {name: pd.to_numeric(rows[name], errors="coerce").astype(float) for name in [*NUMBERS, *LATER]}
     rows = rows.assign(**texts, **reals, trusted=rows["trusted"].eq(True))
     done = rows["status"] == "done"
     varied = [c for c in ("backend", "dtype", "device") if rows.loc[done, c].nunique() > 1]
@@ -92,11 +93,18 @@ def described(cells: pd.DataFrame) -> pd.DataFrame:
     rows["relative_to"] = np.where(zero, "sd", "|truth|")
     for end in ENDS:
         rows[f"relative_bias{end}"] = 100 * rows[f"bias_norm{end}"] / base.where(base > 0)
+        rows[f"rows_share{end}"] = _share_of_rows(rows, end)
     rows = rows.assign(**_work(rows))
     rows["false_claim"] = (rows["verdict"] == "biased") & (rows["claimed"] == "unbiased")
     rows["needs"] = [needs(row) for row in rows.to_dict("records")]
     rows["note"] = [note(row) for row in rows.to_dict("records")]
     return rows
+
+
+def _share_of_rows(rows: pd.DataFrame, end: str) -> pd.Series:
+    """Variance of the rows drawn over the total, in percent and no more than all of it; an end over the total's other end."""
+    total = rows["total_variance" + {"_low": "_high", "_high": "_low"}.get(end, "")]
+    return (100 * rows[f"subsampling_variance{end}"] / total.where(total > 0)).clip(upper=100)
 
 
 def _work(rows: pd.DataFrame) -> dict[str, pd.Series]:

@@ -16,7 +16,7 @@ import pandas as pd
 
 from bench.report import cells, numbers
 from bench.report.figures import LOOKS, names, reasons, write_figures
-from bench.report.table import evaluations, interval
+from bench.report.table import evaluations, interval, rows_share
 
 CAPTIONS = {
     "bias-variance": "Bias against variance",
@@ -32,6 +32,7 @@ HEADS = {
     "|bias| / |truth|": "Norm of mean minus truth, the noise of the mean removed, relative to the norm of the truth.",
     "p": "p-value of being unbiased, corrected over the coordinates; Holm over the cells makes the verdict.",
     "variance": "Trace of the covariance of one estimate.",
+    "of rows": "Part of the variance that is of the rows of data drawn, where a problem draws any; the rest is of the latents.",
     "SNR": "Squared norm of the truth (or of the mean, debiased) over the variance.",
     "MSE": "Mean squared error of one estimate.",
     "cosine": "Mean cosine between one estimate and the truth. Not a bias.",
@@ -193,6 +194,7 @@ def line(row: Mapping[Any, Any]) -> list[Item]:
         Item(numbers.at_most(*interval(row, "relative_bias"), "%"), row["relative_bias_high"], untrusted),
         Item(p_value(row["bias_p"]), row["bias_p"]),
         Item(numbers.bounded(row["total_variance"], low, high), row["total_variance"], untrusted),
+        Item(rows_share(row), row["rows_share"], untrusted),
         Item(numbers.bounded(*interval(row, "snr")), row["snr"], untrusted),
         Item(numbers.bounded(*interval(row, "mse")), row["mse"], untrusted),
         Item(numbers.bounded(*interval(row, "cosine")), row["cosine"]),

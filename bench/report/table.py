@@ -22,7 +22,14 @@ BRIEF = 3  # the level from which a bias is its interval alone, and the like
 NAME = (26, 18)  # of an estimator: a longer one is broken over lines so that nothing else is left out; and from level 5
 LONG_NAME = 48  # and beyond this its middle is left out
 LONG_NOTE = 18
-LEFT_OUT = {"SNR": 2, "claim": 4, "note": 5, "needs": 6, "f": 7}  # the level from which there is no such column
+LEFT_OUT = {
+    "SNR": 2,
+    "of rows": 3,
+    "claim": 4,
+    "note": 5,
+    "needs": 6,
+    "f": 7,
+}  # the level from which there is no such column
 STYLES = {
     "unbiased": "green",
     "biased": "yellow",
@@ -86,6 +93,7 @@ class Layout:
     def __init__(self, rows: pd.DataFrame, width: int, sign: str) -> None:
         self.sign = sign
         records = rows.to_dict("records")
+        self.draws_rows = bool(rows["rows_share"].notna().any())
         for self.level in range(LEVELS):
             late = self.level >= LEFT_OUT["note"]
             self.gap = 1 if late else 2
@@ -115,12 +123,15 @@ class Layout:
             "verdict": cells.word(row) + (" !" if row["false_claim"] else ""),
             "bias/truth": numbers.at_most(*interval(row, "relative_bias"), "%", brief=brief),
             "variance": form(*interval(row, "total_variance")),
+            "of rows": rows_share(row),
             "SNR": form(*interval(row, "snr")),
             "f": asked.replace(" + ", "+").replace(" grad", "g") if brief else asked,
             "time": numbers.duration(*interval(row, "ns_per_estimate"), form),
             "needs": str(row["needs"]),
             "note": str(row["note"]),
         }
+        if not self.draws_rows:
+            del found["of rows"]
         return {name: text for name, text in found.items() if self.level < LEFT_OUT.get(name, LEVELS)}
 
     def lines(self, group: pd.DataFrame) -> Iterator[Table | Text]:
@@ -152,6 +163,17 @@ def interval(row: Mapping[Any, Any], name: str) -> tuple[float, float, float]:
     """A figure of a cell with its ends."""
     value, low, high = (float(row[name + end]) for end in cells.ENDS)
     return value, low, high
+
+
+def rows_share(row: Mapping[Any, Any]) -> str:
+    """The interval of the part of the variance that is of the rows of data drawn: `48 to 54%`, `<= 4.2%`, `>= 40%`."""
+    value, low, high = interval(row, "rows_share")
+    if not math.isfinite(value):
+        return numbers.NOTHING
+    least, most = (numbers.number(end, 2) for end in (low, high))
+    if low <= 0:
+        return f"<= {most}%" if high < 100 else "unknown"
+    return f"{least} to {most}%" if high < 100 else f">= {least}%"
 
 
 def evaluations(row: Mapping[Any, Any]) -> str:
@@ -188,8 +210,9 @@ def _skipped(group: pd.DataFrame) -> list[Text]:
 def _legend(rows: pd.DataFrame) -> str:
     floor = rows["noise_floor"].max()
     noise = f" (noise floor {100 * math.expm1(floor):.2g}%)" if math.isfinite(floor) else ""
+    drawn = " of rows: the part of it that is of the rows of data drawn." if rows["rows_share"].notna().any() else ""
     return (
         "Intervals: 95%. unbiased: no bias above 1% of |truth|. needs: about so many replicates for a decision. "
-        "variance: of one estimate, summed over coordinates. f: evaluations for one estimate (g: of its gradient). "
+        f"variance: of one estimate, summed over coordinates.{drawn} f: evaluations for one estimate (g: of its gradient). "
         f"time: of one estimate, in this run{noise}; compare ratios, not runs."
     )

@@ -150,6 +150,30 @@ def test_line_of_a_cell(cell: Callable[..., Any]) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("figure", "text"),
+    [
+        ((2.0, 1.9, 2.2), "46 to 56%"),
+        ((2.0, 0.0, 0.1), "<= 2.6%"),
+        ((3.9, 3.7, 4.4), ">= 90%"),
+        ((2.0, 0.0, INF), "unknown"),
+        ((0.02, 0.01, 0.03), "0.24 to 0.77%"),
+    ],
+)
+def test_the_part_that_is_of_the_rows_drawn(cell: Callable[..., Any], figure: tuple[float, ...], text: str) -> None:
+    """Each end over the total's other end; a column only where some cell draws rows."""
+    row = cell(estimator_settings="samples=2") | {
+        "total_variance": 4.0,
+        "total_variance_low": 3.9,
+        "total_variance_high": 4.1,
+    }
+    drawn = {f"subsampling_variance{end}": value for end, value in zip(stored.ENDS, figure, strict=True)}
+    lines = printed([row | drawn], 180).splitlines()
+    assert "of rows" in lines[1]
+    assert text in " ".join(lines[2].split())
+    assert "of rows" not in printed([row], 180)
+
+
 def test_what_has_no_column_has_a_line(cell: Callable[..., Any]) -> None:
     """At 80 columns nothing is lost: the interval, what an undecided cell needs, and the note."""
     row = cell(estimator="a_rather_long_name_of_an_estimator", verdict="undecided", replicates_needed=1.3e7)
