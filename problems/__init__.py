@@ -89,6 +89,7 @@ PROBLEMS = Registry.grouped(
             "gaussian_vae": "problems.gaussian_vae:gaussian_vae",
             "categorical_vae": "problems.categorical_vae:categorical_vae",
             "semi_supervised": "problems.semi_supervised:semi_supervised",
+            "memory_vae": "problems.memory_vae:memory_vae",
             "latent_lm": "problems.latent_lm:latent_lm",
         },
     }
