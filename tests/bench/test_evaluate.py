@@ -215,7 +215,7 @@ def test_learning_is_repeatable_counted_and_does_not_touch_the_measured_stream()
         ({"draw": lambda q, noise: q.sample(noise)[:1]}, r"draw gave x of shape \(1, 8, 3\); \(2, 8, 3\) was declared"),
         ({"combine": lambda fx: fx.mean(0)}, r"combine gave shape \(8,\); \(8, 3\) was expected"),
         ({"combine": lambda fx: 0.0}, "combine gave shape float"),
-        ({"draw": lambda q, u: q.sample(u)}, "asks for 'u'; there are: theta, q, size, objective, noise"),
+        ({"draw": lambda q, u: q.sample(u)}, "asks for 'u'; there are: theta, q, size, objective, share, noise"),
     ],
 )
 def test_a_broken_contract_is_one_sentence(changes: dict[str, object], sentence: str) -> None:
