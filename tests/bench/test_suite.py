@@ -9,7 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.errors import Refusal
+from bench.plan import Options, make_plan
+from bench.plugins import catalogue
 from bench.suite import Suite, names, narrowed, parse_suite, read_suite
+from problems import PROBLEMS
 
 PLAIN = """
 name = "mine"
@@ -123,3 +126,20 @@ def _suite_or_sentence(text):
     assert found is None or isinstance(found, Suite)
     assert said.startswith("mine.toml: ")
     assert "\n" not in said
+
+
+@pytest.mark.parametrize("name", ["standard", "full"])
+def test_every_problem_runs_with_at_least_three_estimators(name):
+    """`full` at every one of its points."""
+    members = catalogue([])
+    rows = make_plan(read_suite(name), members, Options())
+    found: dict[tuple[str, str], set[str]] = {}
+    for row in rows:
+        if row.cell is not None:
+            found.setdefault((row.problem, row.point), set()).add(row.estimator)
+    assert {problem for problem, _ in found} == set(PROBLEMS)
+    few = {place: estimators for place, estimators in found.items() if len(estimators) < 3}
+    assert not few
+    if name == "full":
+        for problem in PROBLEMS:
+            assert {point for where, point in found if where == problem} >= set(PROBLEMS[problem]().point_names())
