@@ -111,7 +111,7 @@ def test_sequences_come_from_the_stated_model() -> None:
 
 @pytest.mark.parametrize("posterior", ["chain", "mean_field"])
 def test_training_has_raised_the_bound_towards_the_evidence(posterior: str) -> None:
-    """At `converged` the bound of a chain is near log p(y), that of a factorised q further below."""
+    """At `converged` it is within 1.1 of log p(y), and at the figure of the docstring."""
     from problems.hmm import elbo, evidence
 
     problem = hmm(posterior=posterior)
@@ -124,7 +124,8 @@ def test_training_has_raised_the_bound_towards_the_evidence(posterior: str) -> N
         gaps.append(float(evidence(point.theta, point.model, problem.data, 3)) - bounds[-1])
     assert bounds == sorted(bounds)
     assert min(gaps) > 0
-    assert gaps[-1] < gaps[0] / 10
+    assert gaps[-1] < 1.1
+    assert round(bounds[-1], 1) == {"chain": -118.8, "mean_field": -123.1}[posterior]
 
 
 @pytest.mark.parametrize(
