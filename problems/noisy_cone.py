@@ -28,7 +28,7 @@ def noisy_cone(z: float = 5.0) -> Problem:
     sigma). f falls by 1,250 from the ring to the origin and by thousands far outside: where q starts, wider than the ring, the
     standard deviation of a gradient is 4.5 times the truth for REINFORCE, 2.6 for RLOO, 1.6 pathwise and 1.1 measure-valued, and
     mu lies on a saddle, where its gradient is nil and training stays long. At `converged` q crosses the ring; of the gradient of
-    the mean across it, which is 3.4, the deviations are 240, 34, 20 and 23 in the same order. By quadrature over the plane, certified
+    the mean across it, 3.4, the deviations are 240, 34, 20 and 23 in the same order. By quadrature over the plane, certified
     at two resolutions: f has no pole within sqrt 10 of it.
     Points: `init` (mu = 0, sigma = e: the authors'), `mid`, `converged`.
     Becker, Lew, Wang, Ghavami, Huot, Rinard & Mansinghka 2024 (PLDI), arXiv:2406.15742, figure 2.
