@@ -46,6 +46,8 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("bnn", {"kl": "sampled"}),
     ("bnn", {"view": "per_datum", "activation": "relu"}),
     ("bnn", {"view": "activations"}),
+    ("latent_lm", {"inputless": True}),
+    ("lda", {"posterior": "free", "topics": 4}),
     *[
         (name, {"objective": objective})
         for name in ("mixture", "linear_gaussian")
@@ -59,8 +61,20 @@ SMALLER = {
     "dropout_bnn": {"hidden": 2, "inputs": 2, "data": 4, "batch": 2},
     "gaussian_vae": {"latent": 1, "hidden": 2, "data": 4, "batch": 2, "side": 4},
     "categorical_vae": {"variables": 2, "categories": 3, "hidden": 2, "data": 4, "batch": 2, "side": 4},
+    "latent_lm": {"hidden": 2, "latent": 1, "data": 4, "batch": 2},
+    "lda": {"vocabulary": 5, "words": 6, "data": 4, "batch": 2},
 }
-WITH_DATA = ("mixture", "alignment", "linear_gaussian", "tiny_sbn", "sbn", "gaussian_vae", "categorical_vae")
+WITH_DATA = (
+    "mixture",
+    "alignment",
+    "linear_gaussian",
+    "tiny_sbn",
+    "sbn",
+    "gaussian_vae",
+    "categorical_vae",
+    "latent_lm",
+    "lda",
+)
 UNBIASED = [
     *[(name, settings) for name, settings in VARIANTS if "objective" not in settings],
     ("mixture", {"samples": 2}),
