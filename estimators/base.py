@@ -30,6 +30,7 @@ __all__ = [
     "mismatch",
     "noise_of",
     "size_of",
+    "takes",
     "target_of",
 ]
 
@@ -116,7 +117,8 @@ class Estimator:
     noise: the arrays that draw and combine read; None: one draw of the family for each point.
     value: its own estimate of the objective, where that is not the objective's value of the samples (serves the model's gradient).
     states: it enumerates a support of at most so many points; 0: it does not enumerate.
-    gradients: instead of draw and combine, a function that calls the counting f itself (see estimators.adapters).
+    gradients: instead of draw and combine, a function that calls the counting f itself (see estimators.adapters); points then
+        says only which derivatives of f it takes.
     kernel: "module:factory" of the same estimator in lanes (`estimators.kernels.base.Form`), called with the settings.
     """
 
@@ -207,18 +209,22 @@ def target_of(estimator: Estimator, problem: Problem) -> tuple[Tensor, str] | No
     return None if found is None else (found.reshape(-1) + of_closed_form(problem), claim.of)
 
 
+def takes(estimator: Estimator, family: Any) -> bool:
+    """Whether it is for variables of this family: those that it names, or else any that have a score."""
+    return bool(getattr(family, "scored", True)) if estimator.family is None else family.name in estimator.family
+
+
 def mismatch(estimator: Estimator, problem: Problem) -> str | None:
     """Why the pair cannot run, in a sentence; None if it can."""
     e, p, objective = estimator, problem, problem.objective
     family: Any = problem.family
-    if e.family is not None and family.name not in e.family:
-        return f"{e.name} is for {' or '.join(e.family)} variables; {p.name}'s are {family.name}"
-    if e.family is None and not getattr(family, "scored", True):
-        return f"{e.name} is for any variables that have a score; {p.name}'s {family.name} variables have none"
+    if not takes(e, family):
+        named = "variables that have a score" if e.family is None else f"{' or '.join(e.family)} variables"
+        return f"{e.name} is for {named}; {p.name}'s are {family.name}"
     if objective.name not in e.claims:
         return f"{e.name} estimates the gradient of {' or '.join(e.claims)}; {p.name}'s objective is {objective.name}"
-    if e.gradients is not None:
-        return _whole_mismatch(e, p)
+    if e.gradients is not None and (why := _whole_mismatch(e, p)):
+        return why
     size = size_of(p)
     if e.states and (size.states is None or size.states > e.states):
         count = "an infinite support" if size.states is None else f"{size.states:.3g} states"
@@ -241,7 +247,7 @@ def mismatch(estimator: Estimator, problem: Problem) -> str | None:
     if Ask.PARTS in union and objective.ratio:
         return f"{e.name} needs the addends of f; {p.name}'s integrand, for {objective.name}, has log q in it as well"
     samples = sum(Ask.SAMPLE in one for one in asked)
-    if objective.samples > 1 and (samples == 0 or samples % objective.samples):
+    if e.gradients is None and objective.samples > 1 and (samples == 0 or samples % objective.samples):
         return f"{e.name} draws {samples} samples; {p.name}'s bound takes {objective.samples}"
     if p.model is not None and not samples and e.value is None:
         return f"{e.name} draws no sample of q, so that {p.name}'s model would get no gradient"

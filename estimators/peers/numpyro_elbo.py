@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from estimators.base import Claim, Estimator
 from estimators.peers import imported
 from estimators.peers.jax_bridge import gradient_by, jax
-from estimators.peers.torch_distributions import REPARAMETERISED
+from estimators.peers.torch_distributions import REPARAMETERISED, pathwise_where_it_can
 
 if TYPE_CHECKING:
     from problems.base import Problem
@@ -79,7 +79,9 @@ def numpyro_trace_elbo() -> Estimator:
     back. Phan, Pradhan & Jankowiak 2019, arXiv:1912.11554.
     """
     fn = gradient_by(elbo(lambda infer: infer.Trace_ELBO()))
-    return Estimator("numpyro_trace_elbo", gradients=fn, family=REPARAMETERISED, source="numpyro")
+    return Estimator(
+        "numpyro_trace_elbo", pathwise_where_it_can, gradients=fn, family=REPARAMETERISED, source="numpyro"
+    )
 
 
 def smooth(problem: Problem) -> bool:
@@ -99,6 +101,7 @@ def numpyro_tracegraph_elbo() -> Estimator:
     claim = Claim("biased", unless=smooth, because=KINK)
     return Estimator(
         "numpyro_tracegraph_elbo",
+        pathwise_where_it_can,
         gradients=fn,
         family=["bernoulli", "poisson", *REPARAMETERISED],
         claims={"Expectation": claim, "Elbo": claim},

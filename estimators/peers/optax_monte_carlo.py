@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from estimators.base import Estimator
+from estimators.base import Ask, Estimator
 from estimators.peers import imported
 from estimators.peers.jax_bridge import gradient_by, jax
 
@@ -34,9 +34,10 @@ def jacobians(name: str) -> Callable[..., Any]:
     return made
 
 
-def member(name: str, function: str) -> Estimator:
+def member(name: str, function: str, asked: Ask = Ask.SAMPLE) -> Estimator:
     """The estimator of this function of optax.monte_carlo."""
-    return Estimator(name, gradients=gradient_by(jacobians(function)), family=["normal"], source="optax 0.2.3")
+    fn = gradient_by(jacobians(function))
+    return Estimator(name, [asked], gradients=fn, family=["normal"], source="optax 0.2.3")
 
 
 def optax_score_function() -> Estimator:
@@ -54,7 +55,7 @@ def optax_pathwise() -> Estimator:
     Assumes f differentiable. Unbiased for Expectation and Elbo; 1 evaluation of f, 1 gradient. Its time includes the way to f and
     back. Mohamed, Rosca, Figurnov & Mnih 2020, arXiv:1906.10652.
     """
-    return member("optax_pathwise", "pathwise_jacobians")
+    return member("optax_pathwise", "pathwise_jacobians", Ask.SAMPLE | Ask.GRADIENT)
 
 
 def optax_measure_valued() -> Estimator:

@@ -14,7 +14,7 @@ import torch
 
 from estimators.base import Claim, Estimator
 from estimators.peers import imported
-from estimators.peers.torch_distributions import REPARAMETERISED, seeded
+from estimators.peers.torch_distributions import REPARAMETERISED, pathwise_where_it_can, seeded
 from problems.settings import at_least
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def pyro_trace_elbo() -> Estimator:
     Bingham et al. 2019, JMLR 20(28); Ranganath, Gerrish & Blei 2014, arXiv:1401.0118.
     """
     fn = gradient_by(lambda infer, _: infer.Trace_ELBO())
-    return Estimator("pyro_trace_elbo", gradients=fn, family=FAMILIES, source="pyro-ppl")
+    return Estimator("pyro_trace_elbo", pathwise_where_it_can, gradients=fn, family=FAMILIES, source="pyro-ppl")
 
 
 def pyro_tracegraph_elbo() -> Estimator:
@@ -102,7 +102,7 @@ def pyro_tracegraph_elbo() -> Estimator:
     Bingham et al. 2019, JMLR 20(28); Schulman, Heess, Weber & Abbeel 2015, arXiv:1506.05254.
     """
     fn = gradient_by(lambda infer, _: infer.TraceGraph_ELBO())
-    return Estimator("pyro_tracegraph_elbo", gradients=fn, family=FAMILIES, source="pyro-ppl")
+    return Estimator("pyro_tracegraph_elbo", pathwise_where_it_can, gradients=fn, family=FAMILIES, source="pyro-ppl")
 
 
 def pyro_renyi_elbo() -> Estimator:
@@ -122,7 +122,9 @@ def pyro_renyi_elbo() -> Estimator:
     claim = Claim("biased", unless=reparameterised, because="q is reparameterised")
     claims = {"ImportanceWeighted": claim, "Renyi": claim}
     fn = gradient_by(made, bound=True)
-    return Estimator("pyro_renyi_elbo", gradients=fn, family=FAMILIES, claims=claims, source="pyro-ppl")
+    return Estimator(
+        "pyro_renyi_elbo", pathwise_where_it_can, gradients=fn, family=FAMILIES, claims=claims, source="pyro-ppl"
+    )
 
 
 def pyro_reweighted_wake_sleep(samples: int = 5) -> Estimator:

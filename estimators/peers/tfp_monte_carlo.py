@@ -9,7 +9,7 @@ from typing import Any
 from estimators.base import Estimator
 from estimators.peers import imported
 from estimators.peers.jax_bridge import gradient_by, jax
-from estimators.peers.torch_distributions import REPARAMETERISED
+from estimators.peers.torch_distributions import REPARAMETERISED, pathwise_where_it_can
 
 SCORED = ["bernoulli", "categorical", "poisson", "normal", "gamma"]
 
@@ -66,7 +66,11 @@ def tfp_pathwise() -> Estimator:
     back. Dillon et al. 2017, arXiv:1711.10604; Figurnov, Mohamed & Mnih 2018, arXiv:1805.08498.
     """
     return Estimator(
-        "tfp_pathwise", gradients=gradient_by(expectation(True)), family=REPARAMETERISED, source="tfp-nightly"
+        "tfp_pathwise",
+        pathwise_where_it_can,
+        gradients=gradient_by(expectation(True)),
+        family=REPARAMETERISED,
+        source="tfp-nightly",
     )
 
 

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import distributions
 
-from estimators.base import Estimator
+from estimators.base import Ask, Estimator
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from estimators.base import Size
 
 REPARAMETERISED = ["normal", "gamma", "beta", "dirichlet"]
 
@@ -24,6 +26,11 @@ def distribution(family: str, theta: Tensor) -> distributions.Distribution:
         return distributions.Independent(distributions.Normal(a, b.exp()), 1)
     kind = distributions.Gamma if family == "gamma" else distributions.Beta
     return distributions.Independent(kind(a.exp(), b.exp()), 1)
+
+
+def pathwise_where_it_can(size: Size) -> list[Ask]:
+    """A gradient of f where the family is reparameterised."""
+    return [Ask.SAMPLE | Ask.GRADIENT if size.family.name in REPARAMETERISED else Ask.SAMPLE]
 
 
 def seeded(generator: Any) -> int:
@@ -46,4 +53,10 @@ def torch_rsample() -> Estimator:
             (found,) = torch.autograd.grad(f(x).sum(), rows)
         return found
 
-    return Estimator("torch_rsample", gradients=gradients, family=REPARAMETERISED, source="torch.distributions")
+    return Estimator(
+        "torch_rsample",
+        pathwise_where_it_can,
+        gradients=gradients,
+        family=REPARAMETERISED,
+        source="torch.distributions",
+    )

@@ -26,6 +26,7 @@ from problems.gaussian_cost import gaussian_cost
 from problems.objectives import ImportanceWeighted, InclusiveKL, Objective
 from problems.poisson_cost import poisson_cost
 from problems.quadratic import quadratic
+from problems.sorting_smooth import sorting_smooth
 from problems.truth import true_gradient
 
 INSTALLED = [name for name in PEERS if find_spec(library(name))]
@@ -131,6 +132,16 @@ def test_the_wake_phase_is_that_of_wake_phi(name: str) -> None:
     g, count = measured(name, problem, 2048)
     assert count.f == 5 * len(g)
     assert apart(g, gradients(prepare(ESTIMATORS["wake_phi"](samples=5), problem), range(len(g)))) < 4
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_a_path_is_refused_where_f_has_no_derivative(name: str) -> None:
+    """The order of a sort is a step in every direction; an estimator that takes its derivative would be biased, or fail."""
+    why = mismatch(PEERS[name](), sorting_smooth())
+    if name in PATHWISE:
+        assert why == f"{name} needs 1 derivative of f; sorting_smooth offers none"
+    elif name not in BOUNDS:
+        assert why is None
 
 
 def test_what_is_not_installed_is_named_and_left_out_of_globs() -> None:
