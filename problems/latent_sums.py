@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MOST_LATENTS = 2
 REACH = 6.5  # standard deviations: beyond are less than 1e-9 of the mass
 STEPS = (0.6, 0.4, 0.25, 0.16, 0.1, 0.07)
-TOLERANCE = 1e-6
+TOLERANCE = 1e-5
 NEGLIGIBLE = -25.0  # log q: a category less likely than 1e-10 counts for nothing
 
 

@@ -36,9 +36,11 @@ def semi_supervised(
     q(y | x) / N_labelled, L(x, y) = E_eps f. A label that is known is a category that q is sure of: for those rows the logits
     that are given are +-30 at the label, whatever theta is, so that both sums are one ELBO, to 1e-24, and no estimator spends
     noise on them; the last term, which teaches e, needs no draw. Points: `init`, `mid`, `converged` of a training run.
-    Ten categories can be summed out, as the paper does, at ten times the price, so that the problem is what one or two
-    evaluations are worth beside that; eps is shared by all points of a replicate, and its noise in the model's gradient is left
-    when y has none. f is a network of the one-hot y, which relaxations blend.
+    Ten categories can be summed out, as the paper does, at ten evaluations, so that the question is what fewer are worth: at
+    `mid` the deviation of two-sample RLOO is four times that of the sum, the unordered set's 1.7 times. f is a network of the
+    one-hot y; read at blends of labels that no training has seen, straight-through and Gumbel-softmax are off by three times the
+    gradient in theta. The model's gradient has the noise of eps and of the rows, whatever is done about y. At `converged` q is sure
+    of every label, and what is left of theta's gradient hangs on labels of probability 1e-3 and less, which samples do not meet.
     Exact, by ten quadratures for each row, where latent is at most 2.
     Kingma, Rezende, Mohamed & Welling 2014, arXiv:1406.5298.
     """
