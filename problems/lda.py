@@ -40,8 +40,9 @@ def lda(
     posterior=free: log alpha `[N, K]` itself, a row for each document, as variational Bayes has it. The `data` documents are drawn
     from the model with a fixed seed, its topics from Dir(0.3), of which every replicate draws `batch` (0: takes all).
     A Dirichlet variable is no location and scale of anything: paths are implicit, or through Gamma variables, or through rejection
-    samplers, and this is where they are compared. f is a sum over some forty words, so large that a score function needs its
-    baselines, and paths do not; at `converged` many concentrations are small, where they part.
+    samplers, and here they part. Noise a replicate in q's parameters at `converged`: REINFORCE, of a sum over forty words, 2930;
+    RLOO of four samples 16; a path 12; through a rejection sampler 55, its shapes augmented by 10, 13. The entropy in closed form
+    helps at `init` (8.7 for 21) and hurts at `converged` (25 for 12), where log q and f have much in common.
     By quadrature for any number of topics: E log sum_k theta_k beta_k is an integral over one variable (`mean_log`).
     Blei, Ng & Jordan 2003, JMLR 3; Srivastava & Sutton 2017, arXiv:1703.01488; Figurnov et al. 2018, arXiv:1805.08498.
     """
