@@ -187,7 +187,9 @@ def _pairs(pairs: Mapping[str, tuple[Estimator, Problem]]) -> dict[str, Any]:
 
 
 def _other_variables(estimator: Estimator, problem: Problem) -> bool:
-    return estimator.family is not None and problem.family_name not in estimator.family
+    from estimators.base import takes
+
+    return not takes(estimator, problem.family)
 
 
 def _other_objective(estimator: Estimator, problem: Problem) -> bool:
