@@ -37,8 +37,10 @@ def dropout_bnn(hidden: int = 16, inputs: int = 8, data: int = 128, batch: int =
     its keep probability; the entropies H in closed form. `data` rows, of which every replicate draws `batch` (0: takes all). Every
     datum says a little about every logit, so that the gradient is a small sum of many noisy terms, whose noise grows with the
     weights. Coupled and baselined score functions (ARM was tried on this) meet relaxed masks, which are biased (`gumbel_softmax`
-    is concrete dropout). Three of the eight inputs are of no use. Points: `init`, and `mid` and `converged` of training. Exact for
-    any number of hidden units and few inputs: given the mask of its inputs, the output is a sum of independent terms.
+    is concrete dropout): at `mid` the variance in theta, over |g|^2, is .4 of local expectations, 3 of ARMS, 9 of DisARM and 10 of
+    ARM, and .2 of the relaxed, whose squared bias is another .25. Three of the eight inputs are of no use: they end with keep
+    probabilities of .87 to .98, the others above .99. Points: `init`, and `mid` and `converged` of training. Exact for any number
+    of hidden units and few inputs: given the mask of its inputs, the output is a sum of independent terms.
     Gal, Hron & Kendall 2017, arXiv:1705.07832; Boluki et al. 2020, arXiv:2002.05155; data: Friedman 1991.
     """
     at_least("dropout_bnn", 1, hidden=hidden, inputs=inputs, data=data)
