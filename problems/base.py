@@ -52,7 +52,8 @@ class Problem:
         an array for each Noise. So variables that are reparameterised inside f go beside those that x is.
     closed_form: a term of L that needs no draw (a KL divergence, say): `closed_form(theta) -> []`, or, naming `data`, `-> [B]`,
         which is scaled as f is. Its gradient is added to the true one and to every replicate.
-    exact: the true gradient where the support cannot be enumerated: a Tensor `[P]`, or a `problems.truth.Truth`.
+    exact: the true gradient where the support cannot be enumerated: a Tensor `[P]`, or a `problems.truth.Truth`; None where it
+        has none for these settings.
     scalar_f: the same f of one point as plain Python over floats, for the kernels to compile; for problems without data or model.
     lanes: the same f over lanes of points, `lanes(kit) -> LaneModel` (`problems.lanes`); it goes before scalar_f.
     points: named parameter points. settings: those of the factory. source: paper or origin.
