@@ -35,10 +35,11 @@ def categorical_vae(
     all). samples > 1: the importance-weighted bound of so many draws, at the ELBO's points where none of its own are stored.
     kl=closed_form: -KL(q || p) is known, and what is drawn for is E log p(x | z) alone, as the papers on straight-through
     estimators train it; the same true gradient.
-    The task on which relaxed and straight-through gradients are compared: little variance and a bias that depends on temperature
-    and on where training is, against unbiased score functions whose variance grows with D. The decoder is far from linear in z,
-    which a first-order estimator pays for and a second-order one less. With 8 x 4 the truth is the sum over all 65,536 states of
-    each digit, stored as the reference; with 20 x 10 the mean of a long run; small sizes are enumerated.
+    The task on which relaxed and straight-through gradients are compared, and on which their bias is not small: in the encoder's
+    gradient straight-through has a 280th of RLOO's variance at the start and a bias of 7%, half way a bias longer than the
+    gradient itself; the second-order ReinMax trades that for variance. Truth: with 8 x 4, the sum over all 65,536 states of each
+    digit, stored as the reference; with 20 x 10, the mean of a long run, known to 0.5% at the start and 5% at the end; small
+    sizes are enumerated.
     Jang et al. 2017, arXiv:1611.01144; Maddison et al. 2017, arXiv:1611.00712; Fan et al. 2022, arXiv:2206.07235; Liu et al. 2023,
     arXiv:2304.08612.
     """

@@ -41,10 +41,11 @@ def gaussian_vae(
     samples > 1: the importance-weighted bound of so many draws, at the ELBO's points where none of its own are stored.
     kl=closed_form: -KL(q || p) is known, and what is drawn for is E log p(x | z) alone, a plain expectation: the same true
     gradient, and another estimate of it, for every estimator.
-    Where reparameterisation made its name: score functions lose to it by orders of magnitude, the more so the more latents there
-    are. Between reparameterised gradients it separates the total derivative (noise of the score at the optimum), the path
-    derivative (none where q is exact), the sampled from the analytic divergence, and, for bounds, the doubly reparameterised one,
-    whose signal outlives many draws. The truth is a stored reference; a quadrature where latent x samples is at most 2.
+    Where reparameterisation made its name, and where its forms differ by where training is. In the encoder's gradient RLOO of two
+    samples varies nine times as much as one pathwise sample at the start, and three times at the end; the total derivative five
+    times as much as the path derivative half way; the divergence in closed form takes away 96% of the variance at the start, where
+    it is most of the gradient's noise, and later none. For bounds, the doubly reparameterised gradient keeps its signal. The truth
+    is a stored reference; a quadrature where latent x samples is at most 2.
     Kingma & Welling 2014, arXiv:1312.6114; Rezende et al. 2014, arXiv:1401.4082; Burda et al. 2016, arXiv:1509.00519; Roeder et
     al. 2017, arXiv:1703.09194; Tucker et al. 2019, arXiv:1810.04152.
     """
