@@ -496,6 +496,16 @@ def _one_problem(text: str, plugins: Sequence[str]) -> Any:
     return members.problems[chosen[0].name].build(chosen[0].settings)
 
 
+def _estimators(texts: Sequence[str], plugins: Sequence[str]) -> list[Any]:
+    """The estimators that selectors name."""
+    from bench.plugins import catalogue
+    from bench.selector import choose
+
+    members = catalogue(plugins)
+    chosen = [choice for text in texts for choice in choose(text, members.estimators, "estimator")]
+    return [members.estimators[choice.name].build(choice.settings) for choice in chosen]
+
+
 def _made(make: Callable[[Callable[[str], None]], list[Path]], as_json: bool) -> None:
     """Make stored files, telling how it goes on the standard error."""
     try:
@@ -539,6 +549,7 @@ def points(
 @cli.command()
 @click.argument("problem")
 @click.option("--point", "point_names", multiple=True, help="Repeatable; all of them by default.")
+@click.option("-e", "--estimator", "estimators", multiple=True, metavar="SELECTOR", help="Choose among these only.")
 @click.option("--max-time", type=Seconds(), default="10m", show_default=True, help="For each point.")
 @click.option("--target", type=float, default=0.005, show_default=True, help="Standard error relative to the gradient.")
 @click.option("--seed", type=Count(0, 2**63 - 1), default=1, show_default=True)
@@ -547,6 +558,7 @@ def points(
 def reference(
     problem: str,
     point_names: Sequence[str],
+    estimators: Sequence[str],
     max_time: float,
     target: float,
     seed: int,
@@ -556,11 +568,16 @@ def reference(
     """Store the true gradient of PROBLEM from a very long run, with its standard error; the same command goes on."""
     from bench.reference import make_reference
 
-    built = _one_problem(problem, plugins)
+    built, among = _one_problem(problem, plugins), _estimators(estimators, plugins)
 
     def make(tell: Callable[[str], None]) -> list[Path]:
         at = point_names or built.point_names()
-        files = [make_reference(built, p, max_seconds=max_time, target=target, seed=seed, report=tell) for p in at]
+        files = [
+            make_reference(
+                built, p, max_seconds=max_time, target=target, seed=seed, report=tell, candidates=among or None
+            )
+            for p in at
+        ]
         return list(dict.fromkeys(files))
 
     _made(make, as_json)

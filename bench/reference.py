@@ -119,7 +119,8 @@ def make_reference(
     if there.exact is not None or truth.terms(there) is not None:
         raise ValueError(f"{described(problem)} has an exact gradient: a reference would never be read")
     whole = replace(there, batch=0)
-    command = f'python -m bench reference "{described(problem)}" --point {point} --seed {seed}'
+    among = "".join(f' -e "{_text(e)}"' for e in candidates or ())
+    command = f'python -m bench reference "{described(problem)}" --point {point}{among} --seed {seed}'
     with pinned(1):
         found = enumerated(whole, max_seconds, report)
         if found is None:

@@ -22,6 +22,7 @@ from problems.base import Problem
 from problems.families.bernoulli import Bernoulli
 from problems.objectives import Elbo
 from problems.sbn import sbn
+from problems.settings import settings_text
 
 THETA = torch.tensor([-0.7, 0.1, 0.6, 1.2], dtype=torch.float64)
 POOL = [reinforce(), rloo(4), disarm()]
@@ -68,6 +69,8 @@ def test_a_run_is_right_within_the_error_it_states() -> None:
     entry = make(cubic(), target=0.002)
     assert entry["relative_se"] <= 0.002
     assert entry["estimator"] != entry["check"]["estimator"]
+    among = "".join(f' -e "{e.name}[{settings_text(e.settings)}]"' for e in POOL)
+    assert entry["command"].endswith(f"--point init{among} --seed 1")
     found = stored.stored_reference(cubic())
     truth = truths.enumerated(cubic())
     assert found is not None
