@@ -69,8 +69,9 @@ def hmm(states: int = 3, steps: int = 8, data: int = 8, posterior: str = "chain"
 
     def exact(problem: Problem) -> torch.Tensor:
         assert problem.model is not None
+        assert problem.data is not None
         theta, model = (t.detach().clone().requires_grad_() for t in (problem.theta, problem.model))
-        found = torch.autograd.grad(truth(theta, model, rows, states), (theta, model), materialize_grads=True)
+        found = torch.autograd.grad(truth(theta, model, problem.data, states), (theta, model), materialize_grads=True)
         return torch.cat(found)
 
     return Problem(
