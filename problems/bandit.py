@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,8 @@ def bandit(arms: int = 3, contexts: int = 1, offset: float = 0.0) -> Problem:
     """
     at_least("bandit", 2, arms=arms)
     at_least("bandit", 1, contexts=contexts)
+    if not math.isfinite(offset):
+        raise ValueError(f"bandit[offset={offset}]: offset must be finite")
     r = torch.cat([torch.ones(1), torch.linspace(SECOND, 0, arms - 1, dtype=torch.float64)])
     rewards = offset + torch.stack([r.roll(s) for s in range(contexts)])
     table = rewards[0].numpy()
@@ -50,9 +53,10 @@ def bandit(arms: int = 3, contexts: int = 1, offset: float = 0.0) -> Problem:
         return (data @ theta.reshape(contexts, arms))[..., None, :]
 
     def exact(problem: Problem) -> torch.Tensor:
-        """dJ/dtheta_sa = 1/S p_sa (r_sa - J_s)."""
+        """dJ/dtheta_sa = 1/S n_s p_sa (r_sa - J_s), n_s how often s is in the data: once."""
         p = problem.theta.reshape(contexts, arms).softmax(-1)
-        return p * (rewards - (p * rewards).sum(-1, keepdim=True)) / contexts
+        n = torch.ones(1, 1) if problem.data is None else problem.data.sum(0)[:, None]
+        return n * p * (rewards - (p * rewards).sum(-1, keepdim=True)) / contexts
 
     def preferring(place: int, logit: float) -> Point:
         """`logit` on the arm of this rank, best first, in every context."""

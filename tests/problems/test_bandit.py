@@ -54,6 +54,16 @@ def test_the_gradient_by_three_ways(settings: dict[str, Any], point: str, differ
     assert float(wanted.norm()) > 1e-3
 
 
+def test_truth_is_of_the_contexts_that_are_there() -> None:
+    problem = bandit(contexts=3).at("committed")
+    assert problem.data is not None
+    there = replace(problem, data=problem.data[[1, 2, 1]])
+    truth, enumerated = true_gradient(there), true_gradient(replace(there, exact=None))
+    assert truth is not None
+    assert enumerated is not None
+    torch.testing.assert_close(truth.gradient, enumerated.gradient, rtol=0, atol=1e-14)
+
+
 def test_rewards_by_hand() -> None:
     choices = torch.eye(3, dtype=torch.float64)[:, None]
     problem = bandit(offset=0.5)
@@ -115,6 +125,12 @@ def test_estimators_of_three_kinds_reach_the_truth(settings: dict[str, Any]) -> 
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:
-    for settings, why in (({"arms": 1}, r"bandit\[arms=1\]: arms must"), ({"contexts": 0}, r"bandit\[contexts=0\]: ")):
+    refused: list[tuple[dict[str, Any], str]] = [
+        ({"arms": 1}, r"bandit\[arms=1\]: arms must"),
+        ({"contexts": 0}, r"bandit\[contexts=0\]: "),
+        ({"offset": math.nan}, r"bandit\[offset=nan\]: offset must be finite"),
+        ({"offset": math.inf}, r"bandit\[offset=inf\]: offset must be finite"),
+    ]
+    for settings, why in refused:
         with pytest.raises(ValueError, match=why):
             bandit(**settings)
