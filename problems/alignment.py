@@ -56,9 +56,10 @@ def alignment(words: int = 4, vocabulary: int = 8, sentences: int = 6) -> Proble
         """The ELBO factorises: sum over sentences, j and i of q_ji (log (1/I) t(x_j | y_i) - log q_ji)."""
         theta = problem.theta.detach().requires_grad_()
         assert problem.model is not None
+        assert problem.data is not None
         model = problem.model.detach().requires_grad_()
-        log_q = encode(theta, rows).log_softmax(-1)
-        L = (log_q.exp() * (log_joint(model, rows) - log_q)).sum()
+        log_q = encode(theta, problem.data).log_softmax(-1)
+        L = (log_q.exp() * (log_joint(model, problem.data) - log_q)).sum()
         return torch.cat(torch.autograd.grad(L, (theta, model)))
 
     rng = np.random.default_rng(SEED + 1)

@@ -24,6 +24,16 @@ def test_sum_product_is_enumeration() -> None:
     torch.testing.assert_close(own.gradient, enumerated.gradient, rtol=1e-10, atol=1e-12)
 
 
+def test_truth_is_of_the_data_that_are_there() -> None:
+    problem = alignment()
+    assert problem.data is not None
+    two = replace(problem, data=problem.data[1:3])
+    own, enumerated = true_gradient(two), true_gradient(replace(two, exact=None))
+    assert own is not None
+    assert enumerated is not None
+    torch.testing.assert_close(own.gradient, enumerated.gradient, rtol=1e-10, atol=1e-12)
+
+
 def test_truth_is_the_sum_over_alignments_of_whole_sentences(differences: Callable[..., Tensor]) -> None:
     words, V, sentences = 3, 3, 2
     problem = alignment(words=words, vocabulary=V, sentences=sentences)
