@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 
 from problems.base import Point, Problem
 from problems.families.categorical import Categorical
-from problems.settings import at_least
+from problems.settings import at_least, finite
 
 SECOND = 0.7  # mean reward of the second best arm; 1 is that of the best, 0 of the worst
 
@@ -29,8 +28,7 @@ def bandit(arms: int = 3, contexts: int = 1, offset: float = 0.0) -> Problem:
     """
     at_least("bandit", 2, arms=arms)
     at_least("bandit", 1, contexts=contexts)
-    if not math.isfinite(offset):
-        raise ValueError(f"bandit[offset={offset}]: offset must be finite")
+    finite("bandit", offset=offset)
     r = torch.cat([torch.ones(1), torch.linspace(SECOND, 0, arms - 1, dtype=torch.float64)])
     rewards = offset + torch.stack([r.roll(s) for s in range(contexts)])
     table = rewards[0].numpy()

@@ -33,10 +33,6 @@ def rationale_large(
     evaluations, and towards the end no less than RLOO, where ARMS does better with four.
     Lei, Barzilay & Jaakkola 2016, arXiv:1606.04155; Bastings, Aziz & Titov 2019, arXiv:1905.08160.
     """
-    if not 0 <= batch <= sentences:
-        raise ValueError(
-            f"rationale_large[batch={batch}]: batch is 0 (all) or a number of rows up to sentences={sentences}"
-        )
     settings = {
         "words": words,
         "sentences": sentences,

@@ -21,6 +21,13 @@ def positive(problem: str, **settings: float) -> None:
             raise ValueError(f"{problem}[{name}={value}]: {name} must be positive and finite")
 
 
+def finite(problem: str, **settings: float) -> None:
+    """Raises ValueError where a setting is infinite, or no number."""
+    for name, value in settings.items():
+        if not math.isfinite(value):
+            raise ValueError(f"{problem}[{name}={value}]: {name} must be finite")
+
+
 def one_of(problem: str, choices: tuple[Any, ...], **settings: Any) -> None:
     """Raises ValueError where a setting is none of `choices`."""
     for name, value in settings.items():

@@ -217,8 +217,11 @@ def test_certain_gates_give_numbers(make: Callable[..., Problem]) -> None:
         (rationale, {"sentences": 0}, r"rationale\[sentences=0\]: sentences must be at least 1"),
         (rationale, {"readers": 0}, r"rationale\[readers=0\]: readers must be at least 1"),
         (rationale, {"length": -1.0}, r"rationale\[length=-1.0\]: length must be at least 0"),
+        (rationale, {"length": math.inf}, r"rationale\[length=inf\]: length must be finite"),
+        (rationale, {"coherence": math.inf}, r"rationale\[coherence=inf\]: coherence must be finite"),
         (rationale, {"likelihood": "beta"}, r"rationale\[likelihood=beta\]: likelihood is logistic or gaussian"),
         (rationale_large, {"batch": 21}, r"rationale_large\[batch=21\]: batch is 0 \(all\) .* up to sentences=20"),
+        (rationale_large, {"sentences": 0}, r"rationale_large\[sentences=0\]: sentences must be at least 1"),
         (rationale_large, {"coherence": -0.1}, r"rationale_large\[coherence=-0.1\]: coherence must be at least 0"),
     ],
 )
