@@ -16,7 +16,7 @@ from problems.families.categorical import Categorical
 from problems.modules import functional
 from problems.objectives import OBJECTIVES, InclusiveKL, Objective, chosen
 from problems.points import stored_points
-from problems.settings import at_least, one_of
+from problems.settings import at_least, finite, one_of
 
 SEED = 1805
 STRIDE = 10.0  # of the means
@@ -46,13 +46,15 @@ def gmm_inference(
     (`converged`). Exact by enumeration, of C^K terms: up to 4 draws of 20 categories.
     The means are two standard deviations apart: neighbours overlap, all others are out of the question, and log w spans 700 nats.
     Score functions are lost in that: RLOO's spread is twice the gradient, at the end more than ten times. To sum the one site out
-    costs 20 evaluations and has no noise; at the end two draws without replacement do nearly as well. Trained by the ELBO, q and w
-    settle on a few components, which is what wake-sleep was revisited for; once there, wake-phi of 50 draws sees nothing of its
-    own gradient, since q no longer proposes what it has missed.
+    costs 20 evaluations and leaves theta's gradient no noise, w's its own; two draws without replacement are no better than RLOO
+    but at the end, where they have a sixth of its spread. Trained by the ELBO, q and w settle on a few components, which is what
+    wake-sleep was revisited for; once there, wake-phi of 50 draws sees nothing of its own gradient, since q no longer proposes
+    what it has missed.
     Le, Kosiorek, Siddharth, Teh & Wood 2019, arXiv:1805.10469 (in whose code x enters the network as it is).
     """
     at_least("gmm_inference", 2, categories=categories)
     at_least("gmm_inference", 1, hidden=hidden, data=data, samples=samples)
+    finite("gmm_inference", alpha=alpha)
     one_of("gmm_inference", OBJECTIVES, objective=objective)
     settings: dict[str, Any] = {
         "categories": categories,

@@ -220,6 +220,7 @@ def test_float32_gives_numbers_and_stays_float32(amortised: bool, point: str) ->
         ({"hidden": 0}, r"gmm_inference\[hidden=0\]: hidden must be at least 1"),
         ({"data": 0}, r"gmm_inference\[data=0\]: data must be at least 1"),
         ({"samples": 0}, r"gmm_inference\[samples=0\]: samples must be at least 1"),
+        ({"objective": "renyi", "alpha": math.nan}, r"gmm_inference\[alpha=nan\]: alpha must be finite"),
         ({"objective": "kl"}, r"gmm_inference\[objective=kl\]: objective is elbo, renyi, .* or inclusive_kl"),
         (
             {"amortised": False, "objective": "log_marginal"},
