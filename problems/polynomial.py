@@ -22,8 +22,9 @@ def polynomial(dim: int = 128, p: float = 2.0, family: str = "categorical") -> P
     `[L]`, z_i the bit itself, of the same law at the same points. On the support every f of one bit is linear, so that the p
     differ there in the scale Delta = .55^p - .45^p alone; they are told apart by the slopes. Straight-through estimators of second
     order (ReinMax) put (f'(0) + f'(1)) / 2 in Delta's place: exact at p = 2, half of it at 1.5 and twice it at 3. Plain
-    straight-through does the same at theta = 0 and worse elsewhere; what asks for f's values alone has no bias at any p. At p < 2
-    there is no second derivative at z = .45. The gradient of the log odds of z_i = 1 is var(z_i) Delta / L, in closed form.
+    straight-through weighs the slopes by the probabilities of 0 and 1: the same at theta = 0, of the wrong sign at `converged`.
+    What asks for f's values alone has no bias at any p. At p < 2 there is no second derivative at z = .45. The gradient of the
+    log odds of z_i = 1 is var(z_i) Delta / L, in closed form.
     Points: `init` (theta = 0; the paper starts within .01 of it), `mid` and `converged` (log odds around -1/2 and -3, spread over
     2, equal and opposite logits for the two categories). Liu, Dong, Liu, Yu & Gao 2023, arXiv:2304.08612.
     """

@@ -95,9 +95,13 @@ def test_straight_through_takes_a_mean_of_slopes_for_the_difference(
     assert float(z.abs().max()) < 5
 
 
-def test_half_of_the_gradient_and_twice_it() -> None:
+def test_half_of_the_gradient_and_twice_it_and_slopes_by_probability_of_the_wrong_sign() -> None:
     ratios = [p * (0.55 ** (p - 1) - 0.45 ** (p - 1)) / 2 / (0.55**p - 0.45**p) for p in POWERS]
     assert ratios == [pytest.approx(0.5, abs=0.01), pytest.approx(1), pytest.approx(2, abs=0.01)]
+    pi = polynomial().points["converged"].theta.softmax(-1)[:, 0]
+    for p in POWERS:
+        weighed = p * (pi * 0.55 ** (p - 1) - (1 - pi) * 0.45 ** (p - 1))
+        assert float(weighed.max()) < 0 < 0.55**p - 0.45**p
 
 
 @pytest.mark.parametrize("name", ["reinforce", "rloo", "local_expectation", "unordered_set", "rebar"])
