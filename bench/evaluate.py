@@ -119,17 +119,19 @@ def gradients(
 ) -> Tensor:
     """One gradient for each replicate, `[R, P]`: theta's entries, then the model's."""
     count = count or Count()
+    problem, rows = trial.problem, None
     if trial.estimator.gradients is not None:
-        return _whole(trial, replicates, phase, count)
-    answers = ask(trial, replicates, state, phase, count)
-    with torch.no_grad():
-        g = _combine(trial, answers, len(replicates))
-    problem, rows = trial.problem, answers.given.data
-    parts = [_pull_back(problem, g, rows)]
-    if problem.model is not None:
-        parts.append(_model_gradient(trial, answers))
-    g = torch.cat(parts, -1)
-    g = g * (problem.rows / problem.batch) if problem.batch else g
+        g = _whole(trial, replicates, phase, count)
+    else:
+        answers = ask(trial, replicates, state, phase, count)
+        rows = answers.given.data
+        with torch.no_grad():
+            g = _combine(trial, answers, len(replicates))
+        parts = [_pull_back(problem, g, rows)]
+        if problem.model is not None:
+            parts.append(_model_gradient(trial, answers))
+        g = torch.cat(parts, -1)
+        g = g * (problem.rows / problem.batch) if problem.batch else g
     return g if problem.closed_form is None else g + closed_form_gradient(problem, rows)
 
 
