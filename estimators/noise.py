@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from numba import njit
 
+from problems.base import MOST_NOISE
 from problems.families.base import Noise
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 MEASURE, LEARN, PILOT, TRIAL = range(4)
 ROWS_INDEX = 63
-INNER_INDEX = 56  # the first that f itself draws
+INNER_INDEX = ROWS_INDEX - MOST_NOISE  # the first that f itself draws
 KINDS = ("uniform", "normal", "exponential", "gumbel", "sign")
 
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)

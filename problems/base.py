@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from problems.lanes import Kit, LaneModel
 
 DEFAULT_POINT = "init"
+MOST_NOISE = 7  # arrays that f draws: the addresses between those of an estimator and that of the rows
 
 
 def _is_float_tensor(value: Any) -> bool:
@@ -110,6 +111,11 @@ class Problem:
         single = (objective.samples == 1 and objective.exact is None) or not (self.shared or self.noise)
         yield single, f"{objective.name} takes several draws, each with its own x for each datum and its own noise of f"
         yield all(n.event is not None for n in self.noise), "the noise of f must say its event"
+        yield (
+            not any(n.front for n in self.noise),
+            "the noise of f is the same at all points, and so without axes in front",
+        )
+        yield len(self.noise) <= MOST_NOISE, f"f draws {len(self.noise)} arrays of noise; {MOST_NOISE} is the most"
         yield (
             self.model is None or objective.moves_model,
             f"{objective.name} does not say what a model's gradient is; leave model out",
