@@ -146,7 +146,7 @@ def enumerated(problem: Problem, max_seconds: float, report: Callable[[str], Non
     family: Any = problem.family
     states = family.states(problem.site_parameters(problem.theta)) if getattr(family, "finite", False) else None
     samples = 1 if problem.objective.exact else problem.objective.samples
-    if states is None or states**samples > MOST_STATES:
+    if states is None or states**samples > MOST_STATES or problem.noise:
         return None
     if problem.data is not None:
         started = time.perf_counter()

@@ -95,8 +95,8 @@ def _one_thread() -> Iterator[None]:
 
 
 def terms(problem: Problem) -> int | None:
-    """Number of terms of the enumeration for each datum, S^K; None where it is not to be had (f draws, or data share one x)."""
-    if problem.noise or problem.shared:
+    """Number of terms of the enumeration for each datum, S^K; None where it is not to be had (f draws, for one)."""
+    if problem.noise:
         return None
     family = problem.family
     kind = getattr(getattr(family, "layer", family), "name", "")
@@ -171,7 +171,7 @@ def enumerated_objective(problem: Problem, theta: Tensor, model: Tensor | None, 
     objective = problem.objective
     if objective.exact is not None:
         return objective.exact(log_q, f)
-    fx = f - log_q if objective.ratio else f
+    fx = f - problem.share * log_q if objective.ratio else f
     index = torch.cartesian_prod(*[torch.arange(len(support))] * objective.samples).reshape(-1, objective.samples).T
     return (log_q[index].sum(0).exp() * objective.value(fx[index])).sum(0)
 

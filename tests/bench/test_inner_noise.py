@@ -9,6 +9,7 @@ import torch
 
 from bench.evaluate import Count, ask, gradients, prepare
 from bench.kernels import why_no_kernel
+from bench.reference import enumerated
 from bench.train import objective_at
 from estimators.base import Estimator, Noise, mismatch, target_of
 from estimators.disarm import disarm
@@ -102,7 +103,12 @@ def test_noise_of_f_is_refused_where_it_has_no_meaning():
         drawing(objective=ImportanceWeighted(3))
     with pytest.raises(ValueError, match="must say its event"):
         drawing(noise=[Noise("normal")])
+    with pytest.raises(ValueError, match="without axes in front"):
+        drawing(noise=[Noise("normal", (2,), (1,))])
+    with pytest.raises(ValueError, match="f draws 8 arrays of noise; 7 is the most"):
+        drawing(noise=[Noise("normal", (), (1,))] * 8)
     assert true_gradient(drawing()) is None
+    assert enumerated(drawing(), 10.0, print) is None
     assert "noise in f" in why_no_kernel(prepare(rloo(2), drawing(f=f, lanes=f)))
     whole = Estimator("whole", gradients=lambda theta, f: theta)
     assert "noise of its own" in mismatch(whole, drawing(model=None, data=None))
@@ -144,6 +150,19 @@ def test_a_batch_of_shared_points_has_the_gradient_of_all(estimator):
     assert z(estimator, regression(shared=True, batch=2), slope() + 0.2) > 4.9
 
 
+def test_one_point_for_all_data_is_enumerated_datum_by_datum():
+    """A datum's share of log q: the entropy is counted once, whatever the number of data."""
+
+    def of_datum(x: torch.Tensor, data: torch.Tensor) -> torch.Tensor:
+        return -(x[..., :2] * data).sum(-1).square() + x[..., 2] / len(ROWS)
+
+    apart = Problem("shared", Bernoulli, THETA, of_datum, Elbo(), data=ROWS, shared=True)
+    whole = Problem("shared", Bernoulli, THETA, lambda x: of_datum(x[..., None, :], ROWS).sum(-1), Elbo())
+    wanted = true_gradient(whole).gradient
+    assert torch.allclose(true_gradient(apart).gradient, wanted, rtol=1e-12, atol=1e-12)
+    assert z(rloo(3), replace(apart, batch=2), wanted) < 4.9
+
+
 def test_shared_points_lie_along_the_data():
     found = ask(prepare(rloo(2), regression(shared=True, batch=3)), range(4), None, MEASURE, Count()).known["x"]
     assert found.shape == (2, 4, 3, 2)
@@ -174,6 +193,14 @@ def test_a_closed_form_is_added_to_the_truth_and_to_every_replicate(batch):
     if batch:
         assert z(rloo(3), of_data, true_gradient(of_data).gradient) < 4.9
         assert (after - before).std(0)[:3].min() > 0.1
+
+
+def test_a_closed_form_is_added_to_what_calls_f_itself():
+    bare = Problem("bare", Bernoulli, THETA, lambda x: x.sum(-1), closed_form=lambda theta: (theta**3).sum())
+    slope_of_f = THETA.sigmoid() * (1 - THETA.sigmoid())
+    whole = Estimator("whole", gradients=lambda theta, replicates: slope_of_f.expand(replicates, 3))
+    found = gradients(prepare(whole, bare), range(4))
+    assert torch.allclose(found, true_gradient(bare).gradient.expand(4, 3), rtol=1e-12, atol=1e-12)
 
 
 def test_a_closed_form_is_part_of_the_objective_and_of_what_a_biased_mean_is():
