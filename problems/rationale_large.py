@@ -29,8 +29,9 @@ def rationale_large(
     all). Under q the gates are independent: the prior and the entropy are sums over gates and their neighbours, and the sentiment
     depends on the mask through one number, s. With the Gaussian rating its square is known, so that the gradient is a closed
     form; with the logistic one it is an integral over a line of the characteristic function of s (`exact`), certified to 1e-9.
-    Forty gates share one signal: at the start estimators that vary one gate at a time have half of RLOO's spread, for 2 n
-    evaluations, and towards the end no less than RLOO, where ARMS does better with four.
+    Forty gates share one signal: at the start estimators that vary one gate at a time have less than half of RLOO's spread. Towards
+    the end those that take one draw of the others for all gates (local expectations, n + 1 evaluations) have no less than RLOO,
+    those that draw them for each gate (IndeCateR, 2 n) a third of it; between them lies ARMS with four.
     Lei, Barzilay & Jaakkola 2016, arXiv:1606.04155; Bastings, Aziz & Titov 2019, arXiv:1905.08160.
     """
     settings = {
