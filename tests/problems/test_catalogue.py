@@ -177,6 +177,24 @@ def test_derivatives_that_are_offered_exist(name: str, settings: dict[str, Any])
 
 
 @pytest.mark.parametrize(("name", "settings"), named(VARIANTS))
+def test_f_has_the_stated_degree_along_every_line(name: str, settings: dict[str, Any]) -> None:
+    """Its differences of that order do not vanish, those of the next do."""
+    problem = PROBLEMS[name](**settings)
+    if problem.degree is not None:
+        noise, generator = drawn_by_f(problem), torch.Generator().manual_seed(3)
+        x, step = (torch.randn(drawn(problem).shape, dtype=torch.float64, generator=generator) for _ in range(2))
+
+        def difference(order: int) -> float:
+            """max |sum_k (-1)^k (order over k) f(x + k step)|, over sum_k (order over k) |f|."""
+            f = torch.stack([problem.value(x + k * step, noise=noise) for k in range(order + 1)])
+            weight = torch.tensor([(-1.0) ** k * math.comb(order, k) for k in range(order + 1)], dtype=torch.float64)
+            return float((weight @ f.flatten(1)).abs().max() / (weight.abs() @ f.flatten(1).abs()).max())
+
+        assert difference(problem.degree + 1) < 1e-13
+        assert difference(problem.degree) > 1e-9
+
+
+@pytest.mark.parametrize(("name", "settings"), named(VARIANTS))
 def test_scalar_form_is_f(name: str, settings: dict[str, Any]) -> None:
     """In plain Python on lists, and compiled by numba on arrays."""
     problem = PROBLEMS[name](**settings)
