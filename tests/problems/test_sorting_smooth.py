@@ -68,6 +68,21 @@ def test_the_gradient_is_that_of_a_sum_over_all_orders(point: str, differences: 
         assert float(truth.gradient.abs().max()) > 1e-3
 
 
+def test_points_are_as_stated() -> None:
+    """The gaps between neighbours, and the one sigma."""
+    wanted: dict[str, tuple[list[float], float]] = {
+        "init": ([-0.5, 1.5, -0.5, 1.0], 1.0),
+        "narrow": ([-0.5, 1.5, -0.5, 1.0], 0.2),
+        "mid": ([0.5] * 4, 1.0),
+        "converged": ([3.0] * 4, 1.0),
+    }
+    for name, point in sorting_smooth(5).points.items():
+        gaps, sigma = wanted.pop(name)
+        assert point.theta[0].diff().tolist() == pytest.approx(gaps)
+        assert point.theta[1].exp().tolist() == pytest.approx([sigma] * 5)
+    assert not wanted
+
+
 def test_losses_by_hand() -> None:
     x = torch.tensor(list(BY_HAND), dtype=torch.float64)
     for place, loss in enumerate(("inversions", "ranks", "order")):
