@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from importlib import import_module
 
 import pytest
 import torch
 
 from bench.conformance import check, failures
+from bench.evaluate import prepare
+from bench.measure import chunk_of
 from bench.plugins import catalogue
 from bench.selector import choose
 from bench.suite import read_suite
@@ -83,6 +86,21 @@ def test_a_biased_estimator_is_held_to_the_target_of_its_claim(target: float, pa
 def test_a_claim_without_its_words_is_refused() -> None:
     with pytest.raises(ValueError, match="its claim for Elbo has a condition or a target without its words"):
         replace(rloo(2), claims={"Elbo": Claim("biased", target=lambda p: p.theta)})
+
+
+def test_no_more_than_a_chunk_is_evaluated_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the arrays of 64 replicates would not fit, none of the checks asks for so many."""
+    monkeypatch.setattr(import_module("bench.measure"), "MOST_ELEMENTS", 150)
+    toy = bernoulli_toy(dim=5)
+    chunk, seen = chunk_of(prepare(rloo(2), toy)), []
+
+    def watched(x: torch.Tensor) -> torch.Tensor:
+        seen.append(x.shape[1])
+        return toy.f(x)
+
+    findings = check(rloo(2), [replace(toy, f=watched, scalar_f=None)], replicates=64)
+    assert failures(findings) == []
+    assert chunk == max(seen) == 4
 
 
 def test_hidden_state_is_named() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from problems.base import Problem
 from problems.bernoulli_toy import bernoulli_toy
 from problems.families.bernoulli import Bernoulli
 from problems.families.normal import Normal
+from problems.sbn import sbn
 
 
 def cubic(dim: int = 5) -> Problem:
@@ -104,6 +106,19 @@ def test_an_outcome_is_stored_to_the_bit() -> None:
     for broken in (b"", data[:-7], data[: len(data) // 2] + b"\x00" + data[len(data) // 2 + 1 :]):
         with pytest.raises(ValueError, match="a stored outcome cannot be read"):
             outcome_from_bytes(broken)
+
+
+def test_chunks_of_four_give_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the arrays of 64 replicates would not fit; also of the last chunk, of which not all is wanted."""
+    problem = sbn(hidden=3, data=6, batch=2)
+    usual = observe(rloo(2), problem, replicates=1001, backend="torch", subsampling=False)
+    monkeypatch.setattr(import_module("bench.measure"), "MOST_ELEMENTS", 100)
+    assert chunk_of(prepare(rloo(2), problem)) == 4
+    small = observe(rloo(2), problem, replicates=1001, backend="torch")
+    assert small.replicates == 1001
+    assert small.f_evals == usual.f_evals
+    for name in ("n", "s1", "s2", "q1", "top"):
+        assert np.allclose(getattr(small.sums, name), getattr(usual.sums, name), rtol=1e-9, atol=1e-9), name
 
 
 def test_memory_is_flat_in_the_replicates() -> None:
