@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bench.evaluate import State, Trial
 
 PAIRS = 2048
+LEAST = 64
 
 
 def afresh(trial: Trial) -> Trial:
@@ -30,15 +31,18 @@ def pair_products(trial: Trial, state: State | None, chunk: int) -> Sums:
     """Sums of (g_r - m).(g'_r - m') c / (c - 1) over the replicates r below PAIRS, as of gradients of one coordinate.
 
     g' is that of `afresh`; m and m' are the means over the c replicates of r's chunk, so that the mean of each product is the
-    trace of Var E[g | rows] exactly. By torch, in chunks that divide PAIRS: a pure function of the trial and the state, whatever
-    else is measured of the cell.
+    trace of Var E[g | rows] exactly; over LEAST of them where a chunk is smaller, for products that share a mean of few are not
+    independent. By torch, in chunks that divide PAIRS: a pure function of the trial and the state, whatever else is measured of
+    the cell.
     """
     from bench.evaluate import gradients
 
-    again, size, zero = afresh(trial), min(chunk, PAIRS), np.zeros(1)
+    again, size, zero = afresh(trial), min(max(chunk, LEAST), PAIRS), np.zeros(1)
+    step = min(chunk, size)
 
     def deviations(of: Trial, start: int) -> np.ndarray:
-        g = gradients(of, range(start, start + size), state).cpu().double().numpy()
+        ranges = [range(first, first + step) for first in range(start, start + size, step)]
+        g = np.concatenate([gradients(of, each, state).cpu().double().numpy() for each in ranges])
         return np.asarray(g - g.mean(0))
 
     def block(start: int) -> Sums:
