@@ -14,7 +14,8 @@ from problems.settings import at_least, one_of
 from problems.truth import Truth, by_quadrature, exactly
 
 REACH = 9.0  # standard deviations to which integrals go: beyond are less than 1e-18 of the mass
-NODES = 160
+NODES, MOST_NODES = 160, 400
+PER_SCALE = 3  # nodes over the length of the least sigma
 
 
 class Loss(NamedTuple):
@@ -36,8 +37,8 @@ def sorting_smooth(dim: int = 3, loss: str = "inversions") -> Problem:
     stretched, so that sum_i dL/dmu_i = 0 and sum_i (mu_i dL/dmu_i + dL/dlog sigma_i) = 0: along these directions an estimate is
     noise alone. Points: `init` (means half a sigma apart, each of 0, 2, .. exchanged with the next), `narrow` (the same with sigma
     = 0.2: few steps are seen, and 1 / sigma multiplies the score), `mid` (means in order), `converged` (three sigma apart).
-    Exact in closed form (inversions, by pairs) or by quadrature: ranks given x_i are sums of independent bits; P(x_1 < ... < x_n)
-    is n integrals in a row. Berthet et al. 2020, arXiv:2002.08676; Petersen et al. 2024, arXiv:2410.08125.
+    Exact in closed form (inversions, by pairs) or by quadrature (of up to 40 numbers): ranks given x_i are sums of independent
+    bits; P(x_1 < ... < x_n) is n integrals in a row. Berthet et al. 2020, arXiv:2002.08676; Petersen et al. 2024, arXiv:2410.08125.
     """
     at_least("sorting_smooth", 2, dim=dim)
     one_of("sorting_smooth", tuple(LOSSES), loss=loss)
@@ -48,7 +49,7 @@ def sorting_smooth(dim: int = 3, loss: str = "inversions") -> Problem:
             theta = problem.theta.detach().clone().requires_grad_()
             return torch.autograd.grad(chosen.mean(theta, nodes), theta)[0]
 
-        return exactly(gradient(NODES)) if loss == "inversions" else by_quadrature(gradient, NODES)
+        return exactly(gradient(NODES)) if loss == "inversions" else by_quadrature(gradient, enough(problem.theta))
 
     steps = torch.arange(dim, dtype=torch.float64)
     exchanged = torch.tensor([i ^ 1 if i ^ 1 < dim else i for i in range(dim)], dtype=torch.float64)
@@ -165,13 +166,24 @@ def laws(theta: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tens
     return (-0.5 * eps * eps).exp() / (sigma * np.sqrt(2 * np.pi)), torch.special.ndtr(eps)
 
 
+def enough(theta: torch.Tensor) -> int:
+    """Nodes for all of the mass, at most MOST_NODES, of which `by_quadrature` finds whether they do."""
+    low, high = reach(theta)
+    return min(max(NODES, int(PER_SCALE * (high - low) / float(theta[1].min().exp()))), MOST_NODES)
+
+
+def reach(theta: torch.Tensor) -> tuple[float, float]:
+    """Between which numbers all of the mass is."""
+    mu, r = theta[0].detach(), REACH * theta[1].detach().exp()
+    return float((mu - r).min()), float((mu + r).max())
+
+
 def rule(theta: torch.Tensor, nodes: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gauss-Legendre nodes and weights over all of the mass, and Q `[nodes, nodes]`: (Q y)_i = the integral of y up to node i.
 
     Q integrates the polynomial through y: sum_k (P_{k+1}(x_i) - P_{k-1}(x_i)) / 2 P_k(x_j) w_j, with P_{-1} = -1 at k = 0.
     """
-    mu, reach = theta[0].detach(), REACH * theta[1].detach().exp()
-    low, high = float((mu - reach).min()), float((mu + reach).max())
+    low, high = reach(theta)
     x, w = np.polynomial.legendre.leggauss(nodes)
     P = np.polynomial.legendre.legvander(x, nodes)
     before = np.column_stack([-np.ones(nodes), P[:, : nodes - 1]])
