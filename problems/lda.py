@@ -21,6 +21,7 @@ SEED = 2003
 SPARSITY = 0.3
 POSTERIORS = ("amortised", "free")
 NODES = 200
+SPAN = 100.0
 
 
 def lda(
@@ -116,17 +117,18 @@ def gradient(problem: Problem, nodes: int) -> Tensor:
 
 
 def mean_log(alpha: Tensor, beta: Tensor, nodes: int) -> Tensor:
-    """E log sum_k theta_k beta_kv, theta ~ Dir(alpha): alpha `[K]`, beta `[K, V]` -> `[V]`.
+    """E log sum_k theta_k beta_kv, theta ~ Dir(alpha): alpha `[K]`, beta `[K, V]` -> `[V]`; `nodes` to every SPAN of w = log t.
 
     = int_0^inf ((1 + t)^-s - prod_k (1 + t beta_k)^-alpha_k) dt / t, s = sum alpha: with y_k ~ Gamma(alpha_k, 1), sum_k y_k beta_k
     is sum_k theta_k beta_k times an independent Gamma(s, 1) variable, log y = int (e^-t - e^-ty) dt / t, and E e^-ty is known.
-    In w = log t no end is singular and the trapezium rule converges exponentially; less than e^-36 lies beyond its ends.
+    In w no end is singular and the trapezium rule converges exponentially; less than e^-36 lies beyond its ends, of which the
+    upper one is far off where s is small, or an entry of beta is.
     """
     s = alpha.sum()
     low, high = (-36 - s.log()).item(), (36 / s - beta.log().min()).item()
-    w = torch.linspace(low, high, nodes, dtype=alpha.dtype)[:, None]
+    w = torch.linspace(low, high, math.ceil(nodes * max(1, (high - low) / SPAN)), dtype=alpha.dtype)[:, None]
     of_sum = torch.einsum("k,skv->sv", alpha, softplus(w[..., None] + beta.log()))
-    return (high - low) / (nodes - 1) * ((-s * softplus(w)).exp() - (-of_sum).exp()).sum(0)
+    return (high - low) / (len(w) - 1) * ((-s * softplus(w)).exp() - (-of_sum).exp()).sum(0)
 
 
 def start(topics: int, vocabulary: int, data: int, concentration: float, posterior: str) -> Point:

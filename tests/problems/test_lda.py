@@ -119,14 +119,27 @@ def test_mean_log_in_known_cases() -> None:
     alpha = torch.tensor([0.4, 2.5, 30.0], dtype=torch.float64)
     equal = mean_log(alpha, torch.full((3, 2), 0.3, dtype=torch.float64), 200)
     torch.testing.assert_close(equal, torch.full_like(equal, math.log(0.3)), rtol=1e-12, atol=1e-12)
-    nil = torch.tensor([[1e-13], [1.0], [1e-13]], dtype=torch.float64)
-    assert float(mean_log(alpha, nil, 400)) == pytest.approx(digamma(2.5) - digamma(32.9), rel=1e-9)
+    for least in (1e-13, 1e-150):
+        nil = torch.tensor([[least], [1.0], [least]], dtype=torch.float64)
+        assert float(mean_log(alpha, nil, 400)) == pytest.approx(digamma(2.5) - digamma(32.9), rel=1e-9)
     for a, b in [(0.3, 0.2), (5.0, 70.0)]:
         wanted = scipy.stats.beta(a, b).expect(lambda p: np.log(0.01 + 0.59 * p))
         two = mean_log(
             torch.tensor([a, b], dtype=torch.float64), torch.tensor([[0.6], [0.01]], dtype=torch.float64), 400
         )
         assert float(two) == pytest.approx(wanted, rel=1e-7)
+
+
+def test_truth_holds_for_documents_of_one_topic() -> None:
+    """The integrand of mean_log reaches up to t = e^900 then; words by a Gauss-Jacobi rule."""
+    problem = lda(topics=2, vocabulary=3, words=1, data=1, batch=0, posterior="free")
+    problem = replace(problem, theta=torch.full_like(problem.theta, math.log(0.02)))
+    truth_of(problem)
+    assert problem.model is not None
+    beta = problem.model.reshape(2, 3).softmax(-1)
+    x, weight = simplex_rule(problem.theta.exp().numpy(), 60)
+    wanted = torch.from_numpy(weight @ np.log(x @ beta.numpy()))
+    torch.testing.assert_close(mean_log(problem.theta.exp(), beta, 200), wanted, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("posterior", POSTERIORS)
