@@ -41,7 +41,8 @@ def memory_vae(
     addresses out is the floor, a quarter of two-sample RLOO's deviation; the unordered set comes near it. Like attention that has
     settled, q is sure of nearly every address at `converged`, and the gradient that is left hangs on those that are never drawn.
     Exact, by M quadratures for each row, where latent is at most 2.
-    Bornschein, Mnih, Zoran & Rezende 2017, arXiv:1709.07116; hard attention: Mnih & Gregor 2014; Xu et al. 2015, arXiv:1502.03044.
+    Bornschein, Mnih, Zoran & Rezende 2017, arXiv:1709.07116; hard attention: Mnih, Heess, Graves &
+    Kavukcuoglu 2014, arXiv:1406.6247; Xu et al. 2015, arXiv:1502.03044.
     """
     at_least("memory_vae", 2, slots=slots)
     at_least("memory_vae", 1, latent=latent, hidden=hidden, data=data)
@@ -66,10 +67,8 @@ def memory_vae(
         mean_q, log_s_q = posterior(to_q, torch.cat([data.expand(m.shape), m], -1)).chunk(2, -1)
         z = mean_q + log_s_q.exp() * noise
         eps_p = (z - mean_p) * (-log_s_p).exp()
-        log_ratio = (log_s_q - log_s_p + 0.5 * (noise * noise - eps_p * eps_p)).sum(
-            -1
-        )  # log p(z | m) - log q(z | x, m)
-        return log_bernoulli(data, decoder(to_x, torch.cat([z, m], -1))) + log_ratio - math.log(slots)
+        log_ratios = log_s_q - log_s_p + 0.5 * (noise * noise - eps_p * eps_p)  # of p(z | m) to q(z | x, m), each z
+        return log_bernoulli(data, decoder(to_x, torch.cat([z, m], -1))) + log_ratios.sum(-1) - math.log(slots)
 
     def encode(theta: Tensor, data: Tensor) -> Tensor:
         """Logits of the address `[(R,) B, 1, M]`."""
