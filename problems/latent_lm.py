@@ -141,7 +141,10 @@ class Decoder(nn.Module):
 
 
 def gated(read: Tensor, recalled: Tensor, h: Tensor) -> Tensor:
-    """h' = u h + (1 - u) tanh(a_n + r b_n), r = sigmoid(a_r + b_r), u = sigmoid(a_u + b_u); a is the word's, b is h's. Cho 2014."""
+    """h' = u h + (1 - u) tanh(a_n + r b_n), r = sigmoid(a_r + b_r), u = sigmoid(a_u + b_u); a is the word's, b is h's.
+
+    Cho et al. 2014, arXiv:1406.1078, with r taken after the map of h, not before it, as in torch's GRUCell.
+    """
     (a_r, a_u, a_n), (b_r, b_u, b_n) = read.chunk(3, -1), recalled.chunk(3, -1)
     r, u = (a_r + b_r).sigmoid(), (a_u + b_u).sigmoid()
     return u * h + (1 - u) * (a_n + r * b_n).tanh()
