@@ -45,7 +45,8 @@ def semi_supervised(
     Kingma, Rezende, Mohamed & Welling 2014, arXiv:1406.5298.
     """
     at_least("semi_supervised", 1, latent=latent, hidden=hidden)
-    at_least("semi_supervised", 0, alpha=alpha)
+    if not 0 <= alpha < math.inf:
+        raise ValueError(f"semi_supervised[alpha={alpha}]: alpha must be at least 0, and finite")
     check_rows("semi_supervised", data, batch)
     if not 1 <= labelled <= data:
         raise ValueError(f"semi_supervised[labelled={labelled}]: labelled is a number of rows, 1 to data={data}")

@@ -201,13 +201,14 @@ def test_more_latents_than_a_quadrature_takes_have_no_exact_gradient() -> None:
     ("settings", "sentence"),
     [
         ({"latent": 0}, r"semi_supervised\[latent=0\]: latent must be at least 1"),
-        ({"alpha": -1}, r"semi_supervised\[alpha=-1\]: alpha must be at least 0"),
+        ({"alpha": -1}, r"semi_supervised\[alpha=-1\]: alpha must be at least 0, and finite"),
+        ({"alpha": math.inf}, r"semi_supervised\[alpha=inf\]: alpha must be at least 0, and finite"),
         ({"labelled": 0}, r"semi_supervised\[labelled=0\]: labelled is a number of rows, 1 to data=50"),
         ({"labelled": 51}, r"semi_supervised\[labelled=51\]: labelled is a number of rows, 1 to data=50"),
         ({"data": 2000}, r"semi_supervised\[data=2000\]: data is the number of digits, 1 to 1797"),
         ({"batch": 60}, r"semi_supervised\[batch=60\]: batch is 0 \(all\) or a number of rows up to data=50"),
     ],
 )
-def test_settings_it_cannot_take(settings: dict[str, int], sentence: str) -> None:
+def test_settings_it_cannot_take(settings: dict[str, float], sentence: str) -> None:
     with pytest.raises(ValueError, match=f"^{sentence}$"):
         semi_supervised(**settings)
