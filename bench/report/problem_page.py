@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,13 +37,13 @@ def stem(choice: Choice, members: Catalogue) -> str:
     """Name of a page: the problem's, with the settings that are not its defaults."""
     default = members.problems[choice.name].settings()
     other = {key: value for key, value in choice.settings.items() if default.get(key) != value}
-    return choice.name + "".join(f"-{key}-{value}" for key, value in sorted(other.items()))
+    text = choice.name + "".join(f"-{key}-{value}" for key, value in sorted(other.items()))
+    return re.sub(r"[^\w.,+-]+", "_", text)  # a setting may be a path
 
 
 def page_lines(about: Mapping[str, Any], picture: str) -> Iterator[str]:
     """The page: what it is, f and the objective in symbols, sizes, points with their truth, the estimators that fit."""
-    first, *rest = about["doc"].splitlines()
-    yield from (f"# {about['name']}", "", first, *rest, "")
+    yield from (f"# {about['name']}", "", *about["doc"].splitlines(), "")
     yield from (f"![The objective along a line, and the integrand]({picture}.png)", "")
     if about["f"]:
         yield from ("f:", "", "```text", *about["f"].splitlines(), "```", "")
@@ -52,7 +53,7 @@ def page_lines(about: Mapping[str, Any], picture: str) -> Iterator[str]:
         if key in about:
             yield f"| {key} | {_plain(about[key])} |"
     settings = ", ".join(f"`{key}={value}`" for key, value in about["settings"].items())
-    yield from (f"| settings | {settings or 'none'} |", f"| source | {about['source']} |", "")
+    yield from (f"| settings | {_cell(settings or 'none')} |", f"| source | {_cell(about['source'])} |", "")
     yield from ("| point | true gradient |", "| --- | --- |")
     for point, truth in about["points"].items():
         yield f"| {point} | {truth_in_words(truth).replace('|truth|', 'length')} |"
@@ -79,9 +80,14 @@ def _plain(value: Any) -> Any:
     return ("yes" if value else "no") if isinstance(value, bool) else value
 
 
+def _cell(text: str) -> str:
+    """Of a table: in one line, and without its rule."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
 def index_lines(choices: list[Choice], members: Catalogue) -> Iterator[str]:
     """Every page, with the first line of the problem's docstring."""
     yield from ("# The problems", "", "Made by `python -m bench pages`: a page for each, from its own record.", "")
     yield from ("| problem | what it is |", "| --- | --- |")
     for choice in choices:
-        yield f"| [{choice.name}]({stem(choice, members)}.md) | {members.problems[choice.name].summary()} |"
+        yield f"| [{choice.name}]({stem(choice, members)}.md) | {_cell(members.problems[choice.name].summary())} |"

@@ -28,7 +28,8 @@ def test_every_problem_has_its_page_and_its_picture(name):
     page = (PAGES / f"{name}.md").read_text("utf-8")
     assert page.startswith(f"# {name}\n\n{PROBLEMS.summary(name)}\n")
     assert (PAGES / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    assert f"[{name}]({name}.md) | {PROBLEMS.summary(name)} |" in (PAGES / "README.md").read_text("utf-8")
+    summary = PROBLEMS.summary(name).replace("|", r"\|")
+    assert f"[{name}]({name}.md) | {summary} |" in (PAGES / "README.md").read_text("utf-8")
 
 
 def test_a_page_is_what_show_says(tmp_path):
@@ -48,6 +49,29 @@ def test_a_page_is_what_show_says(tmp_path):
     assert "| data | 10 |" in page
     assert "| init | enumeration, length " in page
     assert "`disarm`" in page
+
+
+PLUGIN = """
+import torch
+from problems import Bernoulli, Problem
+
+def bare(path="x"):
+    return Problem(name="bare", family=Bernoulli, theta=torch.zeros(2).double(), f=lambda x: x.sum(-1), settings={"path": path},
+                   source="|a| and b")
+
+PROBLEMS = {"bare": bare}
+"""
+
+
+def test_a_problem_without_a_word_of_its_own_and_with_a_path_for_a_setting(tmp_path):
+    """Its page lies in the folder whatever the path, and its table has two columns."""
+    (tmp_path / "plugin.py").write_text(PLUGIN)
+    out = tmp_path / "pages"
+    wanted = ["pages", "--plugin", str(tmp_path / "plugin.py"), "-p", "bare[path=../a.npz]", "--out", str(out)]
+    found = CliRunner().invoke(cli, wanted)
+    assert found.exit_code == 0, found.output
+    assert sorted(p.name for p in out.iterdir()) == ["bare-path-.._a.npz.md", "bare-path-.._a.npz.png"]
+    assert r"| source | \|a\| and b |" in (out / "bare-path-.._a.npz.md").read_text("utf-8")
 
 
 def test_what_is_no_problem_is_refused(tmp_path, capsys):
