@@ -81,8 +81,8 @@ def _bytes(file: Path) -> bytes:
         return gzip.decompress(found) if found.startswith(GZIP) else found
     except FileNotFoundError:
         raise ValueError(f"there is no file {file}") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{file} cannot be read: {error}") from None
+    except (OSError, EOFError, MemoryError, zlib.error) as error:
+        raise ValueError(f"{file} cannot be read: {str(error) or 'it is too large'}") from None
 
 
 def _decoded(file: Path, name: str, content: bytes) -> np.ndarray:

@@ -84,6 +84,17 @@ def test_a_folder_is_no_file(tmp_path):
         load_images(tmp_path)
 
 
+def test_more_than_fits_is_refused(files, monkeypatch):
+    """As a small file that unpacks to more than there is memory."""
+
+    def full(content):
+        raise MemoryError
+
+    monkeypatch.setattr(gzip, "decompress", full)
+    with pytest.raises(ValueError, match=r"idx3-ubyte\.gz cannot be read: it is too large"):
+        load_images(files / "train-images-idx3-ubyte.gz")
+
+
 def test_more_images_than_there_are(files):
     with pytest.raises(ValueError, match="7 images are asked for; it holds 5"):
         binarised_images(files / "plain.npy", rows=7)
