@@ -91,12 +91,13 @@ def bnn(
         return log_likelihood(data[..., -1], x[..., -1])
 
     def exact(problem: Problem) -> Truth:
+        def gradient(moments: Moments) -> torch.Tensor:
+            assert problem.data is not None
+            return elbo_gradient(problem.theta, problem.data, inputs, hidden, moments)
+
         if activation == "relu":
-            return exactly(elbo_gradient(problem.theta, rows, inputs, hidden, moments_of_relu))
-        return by_quadrature(
-            lambda nodes: elbo_gradient(problem.theta, rows, inputs, hidden, lambda m, s: moments_of_tanh(m, s, nodes)),
-            NODES,
-        )
+            return exactly(gradient(moments_of_relu))
+        return by_quadrature(lambda nodes: gradient(lambda m, s: moments_of_tanh(m, s, nodes)), NODES)
 
     mu = initial_weights(inputs, hidden)
     init = Point(torch.stack([mu, torch.full_like(mu, LOG_SIGMA)]))

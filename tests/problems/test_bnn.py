@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -120,6 +121,16 @@ def test_all_views_stand_at_the_same_points_with_the_same_gradient(point: str) -
     for theta, gradient in found[1:]:
         assert torch.equal(theta, found[0][0])
         assert torch.equal(gradient, found[0][1])
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_the_exact_gradient_is_that_of_the_rows_it_has(activation: str) -> None:
+    three, two = (bnn(hidden=2, inputs=2, data=data, batch=0, activation=activation) for data in (3, 2))
+    assert three.data is not None
+    found, wanted = true_gradient(replace(three, data=three.data[:2])), true_gradient(two)
+    assert found is not None
+    assert wanted is not None
+    assert torch.equal(found.gradient, wanted.gradient)
 
 
 def agree(estimators: list[Estimator], replicates: int, **settings: object) -> None:
