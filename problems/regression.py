@@ -59,7 +59,8 @@ def friedman(data: int, inputs: int) -> torch.Tensor:
     """Rows `[N, I + 1]` of Friedman's first function: inputs uniform on the unit cube, and y, all of mean 0 and variance 1.
 
     y = 10 sin(pi u_1 u_2) + 20 (u_3 - 1/2)^2 + 10 u_4 + 5 u_5 + N(0, 1), drawn from the fixed seed; of fewer inputs than five the
-    others stay unseen, and of more the rest are of no use. Friedman 1991, Annals of Statistics 19(1), equation 61.
+    others stay unseen, and of more the rest are of no use. Friedman, Grosse & Stuetzle 1983, SIAM J. Sci. Stat. Comput. 4(2); with
+    ten inputs, of which five are of no use, Friedman 1991, Annals of Statistics 19(1).
     """
     rng = np.random.default_rng(SEED)
     u = rng.uniform(size=(MOST_ROWS, MOST_INPUTS))
