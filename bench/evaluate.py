@@ -195,8 +195,8 @@ def _rows(trial: Trial, replicates: range, phase: int) -> tuple[Any, Tensor | No
 
 
 def _addressed(trial: Trial, noise: Noise, phase: int, index: int, replicates: range, rows: Any) -> Tensor:
-    """One array of noise on the trial's device; the same for all data where they share one point."""
-    shared = trial.problem.shared and noise.per_datum
+    """One array of noise on the trial's device; that of x is the same for all data where they share one point."""
+    shared = trial.problem.shared and noise.per_datum and index < INNER_INDEX
     wanted = (
         noise._replace(per_datum=False) if shared else noise,
         trial.key,

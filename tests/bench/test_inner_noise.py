@@ -169,6 +169,20 @@ def test_shared_points_lie_along_the_data():
     assert torch.equal(found, found[:, :, :1].expand_as(found))
 
 
+def test_f_draws_for_each_datum_though_they_share_a_point():
+    seen: list[torch.Tensor] = []
+
+    def f(x: torch.Tensor, noise: torch.Tensor, data: torch.Tensor) -> torch.Tensor:
+        seen.append(noise[..., 0])
+        return x.sum(-1) * noise[..., 0]
+
+    own = replace(regression(shared=True, batch=3), f=f, noise=[Noise("normal", (), (1,))])
+    x = ask(prepare(rloo(2), own), range(4), None, MEASURE, Count()).known["x"]
+    assert torch.equal(x, x[:, :, :1].expand_as(x))
+    assert seen[0].shape == (4, 3)
+    assert len(seen[0].unique()) == 12
+
+
 def test_shared_without_data_is_refused():
     with pytest.raises(ValueError, match="there is no data"):
         replace(regression(shared=False), shared=True)
