@@ -38,8 +38,9 @@ def latent_lm(
     are stored.
     What it is known for is posterior collapse: a decoder that reads the words before learns to do without z, q goes to the prior,
     and the encoder's gradient with it (norm 212 at `init`, 12 at `mid`, 2.8 at `converged`). The noise of a path falls as far, for
-    f - log q hardly depends on z any more (108, 11, 4 a replicate); that of the total derivative, which keeps the score of q, stays
-    at 111, and REINFORCE's without a baseline at 523. With inputless=True the decoder reads no word, only z and how many have gone
+    f - log q hardly depends on z any more (108, 11, 4 a replicate, the noise of which rows are drawn, 23 at `converged`, left
+    out); that of the total derivative, which keeps the score of q, is still 111 there (of 231 at `init`), and REINFORCE's without
+    a baseline 523 (of 4600). With inputless=True the decoder reads no word, only z and how many have gone
     (Bowman's word dropout at its limit), so that topic and tense must come through z: the signal stays, and the noise.
     By quadrature where latent * samples is 1 (up to 50 sentences) or 2 (up to 5); else a stored reference, or none.
     Bowman et al. 2016, arXiv:1511.06349.
