@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -209,6 +210,6 @@ def test_more_latents_than_a_quadrature_takes_have_no_exact_gradient() -> None:
         ({"batch": 60}, r"semi_supervised\[batch=60\]: batch is 0 \(all\) or a number of rows up to data=50"),
     ],
 )
-def test_settings_it_cannot_take(settings: dict[str, float], sentence: str) -> None:
+def test_settings_it_cannot_take(settings: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=f"^{sentence}$"):
         semi_supervised(**settings)
