@@ -69,7 +69,7 @@ def bayes_logreg(data: int = 569, batch: int = 0) -> Problem:
         shared=batch > 0,
         exact=exact,
         lanes=None if batch else logistic_lanes(rows.numpy(), y.numpy()),
-        points=stored_points("bayes_logreg", {**settings, "batch": 0}, init),
+        points=stored_points("bayes_logreg", settings, init),
         settings=settings,
         source="Mohamed et al. 2020, arXiv:1906.10652, section 8.3",
     )

@@ -29,11 +29,7 @@ from problems.truth import Truth, by_quadrature, exactly
 VIEWS, KLS, ACTIVATIONS = ("weights", "per_datum", "activations"), ("closed_form", "sampled"), ("tanh", "relu")
 LOG_SIGMA = -2.0
 NODES, WIDTH = 160, 9.0
-POINTS = {
-    "batch": 32,
-    "view": "activations",
-    "kl": "closed_form",
-}  # of the settings that theta's optimum does not depend on
+POINTS = {"view": "activations", "kl": "closed_form"}  # of the settings that theta's optimum does not depend on
 
 
 def bnn(

@@ -81,7 +81,7 @@ def dropout_bnn(hidden: int = 16, inputs: int = 8, data: int = 128, batch: int =
         batch=batch,
         closed_form=entropy,
         exact=exact,
-        points=stored_points("dropout_bnn", settings | {"batch": min(32, data)}, init),
+        points=stored_points("dropout_bnn", settings, init),
         settings=settings,
         source="Gal, Hron & Kendall 2017, arXiv:1705.07832; Boluki et al. 2020, arXiv:2002.05155",
     )

@@ -1,7 +1,7 @@
 """Stored parameter points: places along a training run, kept as numbers in JSON with a record of how they were made.
 
-`points/<problem>.json`: settings as text -> name of the point -> theta, model and record (command, estimator, steps, seed,
-versions, date). Rankings of estimators change along training, so one point is not enough.
+`points/<problem>.json`: settings as text, but for batch -> name of the point -> theta, model and record (command, estimator, steps,
+seed, versions, date). Rankings of estimators change along training, so one point is not enough.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from problems.base import DEFAULT_POINT, Point
-from problems.settings import settings_text
+from problems.settings import place_text
 from problems.storage import read_json, significant, write_json
 
 if TYPE_CHECKING:
@@ -24,18 +24,18 @@ Entries = dict[str, dict[str, dict[str, Any]]]
 
 
 def stored_points(name: str, settings: Mapping[str, Any], init: Point) -> dict[str, Point]:
-    """`init` as it is given, then the points stored for exactly these settings, in the order in which they were stored.
+    """`init` as it is given, then the points stored for these settings (whatever the batch), in the order of the file.
 
     Raises ValueError where a stored point has not the shape of `init`.
     """
     points = {DEFAULT_POINT: init}
-    for point, entry in read_points(name).get(settings_text(settings), {}).items():
+    for point, entry in read_points(name).get(place_text(settings), {}).items():
         found = Point(_tensor(entry["theta"]), None if entry["model"] is None else _tensor(entry["model"]))
         if [_shape(t) for t in found] != [_shape(t) for t in init]:
             shapes = " and ".join(str(_shape(t)) for t in found)
             wanted = " and ".join(str(_shape(t)) for t in init)
             raise ValueError(
-                f"{_path(name)}: point {point!r} of {settings_text(settings) or 'no settings'} has theta and model of shape "
+                f"{_path(name)}: point {point!r} of {place_text(settings) or 'no settings'} has theta and model of shape "
                 f"{shapes}, the problem {wanted}; delete the entry and make it again"
             )
         points[point] = found
@@ -52,7 +52,7 @@ def write_points(
 ) -> Path:
     """Store points, rounded to 8 significant digits, in place of those that these settings had; `init` is not stored."""
     entries = read_points(name)
-    entries[settings_text(settings)] = {
+    entries[place_text(settings)] = {
         point: {"record": dict(records[point]), "theta": _numbers(there.theta), "model": _numbers(there.model)}
         for point, there in points.items()
         if point != DEFAULT_POINT

@@ -9,21 +9,19 @@ from typing import Any
 import torch
 
 from problems.base import Problem
-from problems.settings import settings_text
+from problems.settings import place_text
 from problems.truth import Truth
 
 FOLDER = Path(__file__).parent / "references"
 
 
 def fingerprint(problem: Problem) -> str:
-    """Hash of where the gradient is taken: name, settings, objective, theta and the model, rounded to 12 digits."""
+    """Hash of where the gradient is taken: name, settings but for batch, objective, theta and the model, rounded to 12 digits."""
     import hashlib
 
     digest = hashlib.sha256()
     o = problem.objective
-    digest.update(
-        json.dumps([problem.name, settings_text(problem.settings), o.name, o.samples], sort_keys=True).encode()
-    )
+    digest.update(json.dumps([problem.name, place_text(problem.settings), o.name, o.samples], sort_keys=True).encode())
     for tensor in (problem.theta, problem.model):
         if tensor is not None:
             digest.update(",".join(f"{v:.12g}" for v in tensor.detach().reshape(-1).tolist()).encode())

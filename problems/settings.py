@@ -37,6 +37,11 @@ def one_of(problem: str, choices: tuple[Any, ...], **settings: Any) -> None:
             )
 
 
+def place_text(settings: Mapping[str, Any]) -> str:
+    """The settings that a parameter point and its gradient depend on: how many rows each replicate draws is none of them."""
+    return settings_text({name: value for name, value in settings.items() if name != "batch"})
+
+
 def settings_text(settings: Mapping[str, Any]) -> str:
     """`a=1,b=x`, sorted by name: how settings are written wherever they are part of a name."""
     return ",".join(f"{k}={settings[k]}" for k in sorted(settings))

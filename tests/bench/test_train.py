@@ -17,7 +17,7 @@ from problems.families.bernoulli import Bernoulli
 from problems.families.normal import Normal
 from problems.objectives import Elbo, InclusiveKL
 from problems.points import read_points, stored_points
-from problems.settings import settings_text
+from problems.settings import place_text
 
 INIT = Point(torch.zeros(2, 1, dtype=torch.float64))
 
@@ -117,7 +117,7 @@ def test_stored_points_still_have_the_objective_that_was_recorded(
     monkeypatch.undo()
     (choice,) = choose(selector, catalogue().problems, "problem")
     problem = catalogue().problems[name].build(choice.settings)
-    for point, entry in read_points(name)[settings_text(problem.settings)].items():
+    for point, entry in read_points(name)[place_text(problem.settings)].items():
         record = entry["record"]
         found, se = train.objective_at(problem.at(point), record["seed"])
         assert found == pytest.approx(record["objective"], abs=max(1e-5 * abs(found), 0.05 * se))

@@ -11,6 +11,7 @@ import torch
 from problems import PROBLEMS, points
 from problems.base import Point
 from problems.points import read_points, stored_points, write_points
+from problems.reference import fingerprint
 
 RECORD = {
     "command": "bench points toy",
@@ -86,3 +87,13 @@ def test_every_stored_file_belongs_to_a_problem_and_names_its_origin() -> None:
         for stored in json.loads(path.read_text()).values():
             for entry in stored.values():
                 assert {"command", "estimator", "steps", "seed", "versions", "date"} <= entry["record"].keys()
+
+
+@pytest.mark.parametrize("name", ["sbn", "gaussian_vae", "bayes_logreg", "dropout_bnn", "stochastic_mlp"])
+def test_a_point_and_its_reference_are_the_same_whatever_the_batch(name):
+    """The gradient is that of all data, however few rows a replicate draws."""
+    problem, whole = PROBLEMS[name](), PROBLEMS[name](batch=0)
+    other = PROBLEMS[name](batch=3)
+    assert list(problem.points) == list(whole.points) == list(other.points) == ["init", "mid", "converged"]
+    assert torch.equal(whole.at("mid").theta, other.at("mid").theta)
+    assert fingerprint(whole.at("mid")) == fingerprint(other.at("mid"))
