@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from problems.labelled_digits import check_rows
 from problems.modules import functional
 from problems.objectives import Expectation
 from problems.settings import at_least, one_of
@@ -22,18 +23,14 @@ if TYPE_CHECKING:
     from problems.truth import Truth
 
 KL = ("sampled", "closed_form")
-MOST_ROWS = 1797
 
 
 def check(problem: str, hidden: int, data: int, batch: int, samples: int, kl: str, side: int) -> None:
     """Raises ValueError where the settings that both autoencoders have make no sense."""
-    at_least(problem, 1, hidden=hidden, data=data, samples=samples)
+    at_least(problem, 1, hidden=hidden, samples=samples)
     one_of(problem, KL, kl=kl)
     one_of(problem, (4, 8), side=side)
-    if data > MOST_ROWS:
-        raise ValueError(f"{problem}[data={data}]: there are {MOST_ROWS} digits")
-    if not 0 <= batch <= data:
-        raise ValueError(f"{problem}[batch={batch}]: batch is 0 (all) or a number of rows up to data={data}")
+    check_rows(problem, data, batch)
     if kl == "closed_form" and samples > 1:
         raise ValueError(
             f"{problem}[kl=closed_form,samples={samples}]: a bound of several draws has log q of each in its weight; "

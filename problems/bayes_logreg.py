@@ -13,6 +13,7 @@ from problems.bayes_logreg_lanes import logistic_lanes
 from problems.families.normal import Normal
 from problems.objectives import Elbo
 from problems.points import stored_points
+from problems.settings import rows_drawn
 from problems.truth import Truth, by_quadrature
 
 MOST_ROWS = 569
@@ -33,8 +34,7 @@ def bayes_logreg(data: int = 569, batch: int = 0) -> Problem:
     """
     if not 1 <= data <= MOST_ROWS:
         raise ValueError(f"bayes_logreg[data={data}]: data is the number of patients, 1 to {MOST_ROWS}")
-    if not 0 <= batch <= data:
-        raise ValueError(f"bayes_logreg[batch={batch}]: batch is 0 (all) or a number of patients up to data={data}")
+    rows_drawn("bayes_logreg", batch, data=data)
     features, labels = breast_cancer()
     rows, y = features[:data], labels[:data]
 

@@ -23,7 +23,7 @@ from problems.regression import (
     layers,
     log_likelihood,
 )
-from problems.settings import at_least, one_of
+from problems.settings import at_least, one_of, rows_drawn
 from problems.truth import Truth, by_quadrature, exactly
 
 VIEWS, KLS, ACTIVATIONS = ("weights", "per_datum", "activations"), ("closed_form", "sampled"), ("tanh", "relu")
@@ -60,8 +60,7 @@ def bnn(
     for name, value, most in (("inputs", inputs, MOST_INPUTS), ("data", data, MOST_ROWS)):
         if value > most:
             raise ValueError(f"bnn[{name}={value}]: there are {most}")
-    if not 0 <= batch <= data:
-        raise ValueError(f"bnn[batch={batch}]: batch is 0 (all) or a number of rows up to data={data}")
+    rows_drawn("bnn", batch, data=data)
     one_of("bnn", VIEWS, view=view)
     one_of("bnn", KLS, kl=kl)
     one_of("bnn", ACTIVATIONS, activation=activation)

@@ -20,7 +20,7 @@ from problems.regression import (
     layers,
     log_likelihood,
 )
-from problems.settings import at_least
+from problems.settings import at_least, rows_drawn
 from problems.truth import Truth, exactly
 
 MOST_INPUTS = 10
@@ -50,8 +50,7 @@ def dropout_bnn(hidden: int = 16, inputs: int = 8, data: int = 128, batch: int =
         )
     if data > MOST_ROWS:
         raise ValueError(f"dropout_bnn[data={data}]: there are {MOST_ROWS}")
-    if not 0 <= batch <= data:
-        raise ValueError(f"dropout_bnn[batch={batch}]: batch is 0 (all) or a number of rows up to data={data}")
+    rows_drawn("dropout_bnn", batch, data=data)
     rows = friedman(data, inputs)
 
     def f(x: torch.Tensor, data: torch.Tensor, model: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from problems.belief_network import digits
+from problems.settings import rows_drawn
 
 PIXELS = 64
 CLASSES = 10
@@ -24,5 +25,4 @@ def check_rows(problem: str, data: int, batch: int) -> None:
     """Raises ValueError where there are not so many digits, or a batch is more than there are data."""
     if not 1 <= data <= MOST_ROWS:
         raise ValueError(f"{problem}[data={data}]: data is the number of digits, 1 to {MOST_ROWS}")
-    if not 0 <= batch <= data:
-        raise ValueError(f"{problem}[batch={batch}]: batch is 0 (all) or a number of rows up to data={data}")
+    rows_drawn(problem, batch, data=data)

@@ -14,7 +14,7 @@ from problems.families.normal import Normal
 from problems.modules import functional
 from problems.objectives import chosen
 from problems.points import stored_points
-from problems.settings import at_least
+from problems.settings import at_least, rows_drawn
 from problems.truth import Truth, by_datum, by_quadrature
 
 SEED = 6349
@@ -46,8 +46,7 @@ def latent_lm(
     Bowman et al. 2016, arXiv:1511.06349.
     """
     at_least("latent_lm", 1, hidden=hidden, latent=latent, data=data, samples=samples)
-    if not 0 <= batch <= data:
-        raise ValueError(f"latent_lm[batch={batch}]: batch is 0 (all) or a number of rows up to data={data}")
+    rows_drawn("latent_lm", batch, data=data)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         theta, encoder = functional(Encoder(hidden, latent))

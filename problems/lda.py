@@ -14,7 +14,7 @@ from problems.base import Point, Problem
 from problems.families.dirichlet import Dirichlet
 from problems.objectives import Elbo
 from problems.points import stored_points
-from problems.settings import at_least, one_of, positive
+from problems.settings import at_least, one_of, positive, rows_drawn
 from problems.truth import Truth, by_datum, by_quadrature
 
 SEED = 2003
@@ -51,8 +51,7 @@ def lda(
     at_least("lda", 1, words=words, data=data)
     positive("lda", concentration=concentration)
     one_of("lda", POSTERIORS, posterior=posterior)
-    if not 0 <= batch <= data:
-        raise ValueError(f"lda[batch={batch}]: batch is 0 (all) or a number of rows up to data={data}")
+    rows_drawn("lda", batch, data=data)
     K, V, a = topics, vocabulary, float(concentration)
     rows, _, _ = draws(K, V, words, data, a)
     log_norm = math.lgamma(K * a) - K * math.lgamma(a)

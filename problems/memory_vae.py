@@ -17,7 +17,7 @@ from problems.labelled_digits import MOST_ROWS
 from problems.latent_sums import MOST_LATENTS, by_sums
 from problems.objectives import Elbo
 from problems.points import stored_points
-from problems.settings import at_least, one_of
+from problems.settings import at_least, one_of, rows_drawn
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,8 +49,7 @@ def memory_vae(
     one_of("memory_vae", (4, 8), side=side)
     if slots + data > MOST_ROWS:
         raise ValueError(f"memory_vae[data={data},slots={slots}]: there are {MOST_ROWS} digits for both")
-    if not 0 <= batch <= data:
-        raise ValueError(f"memory_vae[batch={batch}]: batch is 0 (all) or a number of rows up to data={data}")
+    rows_drawn("memory_vae", batch, data=data)
     pixels = side * side
     memory, rows = digits(slots + data, side).split([slots, data])
     of_query, query = perceptron(pixels, hidden, KEYS, seed=0)

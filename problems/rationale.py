@@ -15,7 +15,7 @@ from problems.base import Point, Problem
 from problems.families.bernoulli import Bernoulli
 from problems.objectives import Elbo
 from problems.points import stored_points
-from problems.settings import at_least, finite, one_of
+from problems.settings import at_least, finite, one_of, rows_drawn
 from problems.truth import Truth
 
 SEED = 1606
@@ -75,8 +75,7 @@ def extraction(
     at_least(name, 1, sentences=sentences, readers=readers)
     at_least(name, 0, length=length, coherence=coherence)
     finite(name, readers=readers, length=length, coherence=coherence)
-    if not 0 <= batch <= sentences:
-        raise ValueError(f"{name}[batch={batch}]: batch is 0 (all) or a number of rows up to sentences={sentences}")
+    rows_drawn(name, batch, sentences=sentences)
     one_of(name, LIKELIHOODS, likelihood=likelihood)
     log_Z = log_partition(words, length, coherence)
 

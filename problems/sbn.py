@@ -12,12 +12,12 @@ from problems.belief_network_lanes import network_lanes
 from problems.belief_network_sums import elbo_gradient
 from problems.families.bernoulli import Bernoulli
 from problems.families.chain import Chain
+from problems.labelled_digits import check_rows
 from problems.objectives import Elbo
 from problems.points import stored_points
 from problems.settings import at_least, one_of
 from problems.truth import Truth, exactly
 
-MOST_ROWS = 1797
 MOST_BITS = 16
 
 
@@ -32,11 +32,8 @@ def sbn(layers: int = 1, hidden: int = 16, data: int = 100, batch: int = 20) -> 
     Mnih & Gregor 2014, arXiv:1402.0030; Tucker et al. 2017, arXiv:1703.07370; Dong et al. 2020, arXiv:2006.10680.
     """
     one_of("sbn", (1, 2), layers=layers)
-    at_least("sbn", 1, hidden=hidden, data=data)
-    if data > MOST_ROWS:
-        raise ValueError(f"sbn[data={data}]: there are {MOST_ROWS} digits")
-    if not 0 <= batch <= data:
-        raise ValueError(f"sbn[batch={batch}]: batch is 0 (all) or a number of rows up to data={data}")
+    at_least("sbn", 1, hidden=hidden)
+    check_rows("sbn", data, batch)
     widths = (64, *[hidden] * layers)
     upward = encoders(widths)
     rows = digits(data)

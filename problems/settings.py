@@ -37,6 +37,13 @@ def one_of(problem: str, choices: tuple[Any, ...], **settings: Any) -> None:
             )
 
 
+def rows_drawn(problem: str, batch: int, **rows: int) -> None:
+    """Raises ValueError where `batch` is no number of the rows of data, the one other setting."""
+    ((name, most),) = rows.items()
+    if not isinstance(batch, int) or not 0 <= batch <= most:
+        raise ValueError(f"{problem}[batch={batch}]: batch is 0 (all) or a number of rows up to {name}={most}")
+
+
 def place_text(settings: Mapping[str, Any]) -> str:
     """The settings that a parameter point and its gradient depend on: how many rows each replicate draws is none of them."""
     return settings_text({name: value for name, value in settings.items() if name != "batch"})

@@ -245,7 +245,7 @@ def test_float32_and_weights_a_hundred_times_as_large(kl: str) -> None:
         ({"latent": 0}, r"gaussian_vae\[latent=0\]: latent must be at least 1"),
         ({"hidden": 0}, r"gaussian_vae\[hidden=0\]: hidden must be at least 1"),
         ({"samples": 0}, r"gaussian_vae\[samples=0\]: samples must be at least 1"),
-        ({"data": 2000}, r"gaussian_vae\[data=2000\]: there are 1797 digits"),
+        ({"data": 2000}, r"gaussian_vae\[data=2000\]: data is the number of digits, 1 to 1797"),
         ({"data": 10, "batch": 11}, r"gaussian_vae\[batch=11\]: batch is 0 \(all\) or a number of rows up to data=10"),
         ({"kl": "exact"}, r"gaussian_vae\[kl=exact\]: kl is sampled or closed_form"),
         ({"side": 5}, r"gaussian_vae\[side=5\]: side is 4 or 8"),

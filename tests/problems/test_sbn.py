@@ -166,7 +166,7 @@ def test_more_bits_than_can_be_summed_have_no_exact_gradient() -> None:
     [
         ({"layers": 3}, r"sbn\[layers=3\]: layers is 1 or 2"),
         ({"hidden": 0}, r"sbn\[hidden=0\]: hidden must be at least 1"),
-        ({"data": 2000}, r"sbn\[data=2000\]: there are 1797 digits"),
+        ({"data": 2000}, r"sbn\[data=2000\]: data is the number of digits, 1 to 1797"),
         ({"data": 10}, r"sbn\[batch=20\]: batch is 0 \(all\) or a number of rows up to data=10"),
     ],
 )
