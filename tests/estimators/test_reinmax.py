@@ -197,7 +197,7 @@ def test_amortised_gradients_are_those_of_the_published_algorithm(
     answers = ask(trial, range(4), None, MEASURE, Count())
     bits = problem.family is Bernoulli
     for r in range(4):
-        data = problem.data if answers.data is None else answers.data[r]
+        data = problem.data if answers.given.data is None else answers.given.data[r]
         w, model = problem.theta.clone().requires_grad_(), problem.model.clone().requires_grad_()
         theta = problem.site_parameters(w, data)
         x = answers.known["x"][0, r]

@@ -92,7 +92,7 @@ def test_amortised_gradients_are_those_of_plain_autograd(
     g = gradients(trial, range(4))
     answers = ask(trial, range(4), None, MEASURE, Count())
     for r in range(4):
-        data = problem.data if answers.data is None else answers.data[r]
+        data = problem.data if answers.given.data is None else answers.given.data[r]
         w, model = problem.theta.clone().requires_grad_(), problem.model.clone().requires_grad_()
         theta = problem.site_parameters(w, data)
         p = probabilities(problem, theta)
