@@ -24,7 +24,7 @@ from problems.regression import (
     log_likelihood,
 )
 from problems.settings import at_least, one_of, rows_drawn
-from problems.truth import Truth, by_quadrature, exactly
+from problems.truth import Truth, by_quadrature, exactly, trapezoid
 
 VIEWS, KLS, ACTIVATIONS = ("weights", "per_datum", "activations"), ("closed_form", "sampled"), ("tanh", "relu")
 LOG_SIGMA = -2.0
@@ -181,10 +181,8 @@ def elbo_gradient(theta: torch.Tensor, rows: torch.Tensor, inputs: int, hidden: 
 
 def moments_of_tanh(m: torch.Tensor, s: torch.Tensor, nodes: int) -> tuple[torch.Tensor, torch.Tensor]:
     """E tanh(a) and E tanh(a)^2, a ~ N(m, s^2), by the trapezoidal rule on +-WIDTH standard deviations."""
-    z = torch.linspace(-WIDTH, WIDTH, nodes, dtype=m.dtype)
-    weight = (-0.5 * z * z).exp()
-    weight = weight / weight.sum()
-    h = (m[..., None] + s[..., None] * z).tanh()
+    z, weight = trapezoid(1, nodes, WIDTH)
+    h = (m[..., None] + s[..., None] * z[:, 0]).tanh()
     return h @ weight, (h * h) @ weight
 
 

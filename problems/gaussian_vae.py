@@ -5,9 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import distributions
-
 from problems.autoencoder import analytic, check, perceptron, pixel_logits
 from problems.base import Point, Problem
 from problems.belief_network import digits, log_bernoulli
@@ -15,7 +12,7 @@ from problems.families.normal import Normal
 from problems.objectives import Elbo, ImportanceWeighted
 from problems.points import stored_points
 from problems.settings import at_least
-from problems.truth import Truth, by_datum, by_quadrature
+from problems.truth import Truth, by_quadrature, over_normal_draws
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -106,26 +103,6 @@ def gaussian_vae(
 
 
 def exact(problem: Problem) -> Truth:
-    """By quadrature over the noise of the bound's draws, z_k = m + s eps_k, datum by datum.
-
-    The trapezoidal rule, since f has its poles, those of tanh, at a distance from the real axis that Gauss-Hermite rules cannot
-    bear: the error of this one falls exponentially in the number of nodes.
-    """
+    """By quadrature over the noise of the bound's draws, z_k = m + s eps_k, datum by datum."""
     K, D = problem.objective.samples, problem.settings["latent"]
-
-    def gradient(nodes: int) -> Tensor:
-        axis = torch.linspace(-REACH, REACH, nodes, dtype=torch.float64)
-        grid = torch.cartesian_prod(*[axis] * (K * D)).reshape(-1, K * D)
-        weight = (-0.5 * grid * grid).sum(-1).softmax(0)
-        eps = grid.reshape(-1, K, 1, D).movedim(1, 0)
-
-        def L(theta: Tensor, model: Tensor | None, data: Tensor | None) -> Tensor:
-            m, log_s = problem.site_parameters(theta, data).unbind(-2)
-            z = m + log_s.exp() * eps
-            log_q = distributions.Normal(m, log_s.exp()).log_prob(z).sum(-1)
-            fx = problem.value(z, model, data) - log_q
-            return (weight[:, None] * problem.objective.value(fx)).sum(0)
-
-        return by_datum(problem, L)
-
-    return by_quadrature(gradient, NODES[K * D], 1e-6)
+    return by_quadrature(lambda nodes: over_normal_draws(problem, nodes, REACH), NODES[K * D], 1e-6)

@@ -15,7 +15,7 @@ from problems.modules import functional
 from problems.objectives import chosen
 from problems.points import stored_points
 from problems.settings import at_least, rows_drawn
-from problems.truth import Truth, by_datum, by_quadrature
+from problems.truth import Truth, by_quadrature, over_normal_draws
 
 SEED = 6349
 EMBEDDED = 8
@@ -64,7 +64,7 @@ def latent_lm(
         return found
 
     def exact(problem: Problem) -> Truth:
-        return by_quadrature(lambda nodes: quadrature(problem, nodes), NODES[axes], tolerance=1e-7)
+        return by_quadrature(lambda nodes: over_normal_draws(problem, nodes, WIDEST), NODES[axes], tolerance=1e-7)
 
     axes = latent * samples
     init = Point(theta, weights)
@@ -148,22 +148,3 @@ def gated(read: Tensor, recalled: Tensor, h: Tensor) -> Tensor:
     (a_r, a_u, a_n), (b_r, b_u, b_n) = read.chunk(3, -1), recalled.chunk(3, -1)
     r, u = (a_r + b_r).sigmoid(), (a_u + b_u).sigmoid()
     return u * h + (1 - u) * (a_n + r * b_n).tanh()
-
-
-def quadrature(problem: Problem, nodes: int) -> Tensor:
-    """The gradient by the trapezium rule over the standardised draws, all `samples * latent` axes at once, by autograd.
-
-    For integrands that are analytic in a strip, as N(eps; 0, 1) times sigmoids is, it converges exponentially in the nodes.
-    """
-    K, latent = problem.objective.samples, problem.settings["latent"]
-    axis = torch.linspace(-WIDEST, WIDEST, nodes, dtype=torch.float64)
-    eps = torch.cartesian_prod(*[axis] * (K * latent)).reshape(-1, K, latent).movedim(0, 1)[:, :, None]
-    weight = (-0.5 * eps * eps).sum((0, -1)).softmax(0)
-
-    def L(theta: Tensor, model: Tensor | None, data: Tensor | None) -> Tensor:
-        mu, log_sigma = problem.site_parameters(theta, data).unbind(-2)
-        z = mu + log_sigma.exp() * eps
-        log_q = (-0.5 * eps * eps - log_sigma - 0.5 * math.log(2 * math.pi)).sum(-1)
-        return (weight * problem.objective.value(problem.value(z, model, data) - log_q)).sum()
-
-    return by_datum(problem, L)

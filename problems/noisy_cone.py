@@ -12,7 +12,7 @@ from problems.families.normal import Normal
 from problems.objectives import Elbo
 from problems.points import stored_points
 from problems.settings import positive
-from problems.truth import Truth, by_quadrature
+from problems.truth import Truth, by_quadrature, trapezoid
 
 PRIOR = 10.0
 FLOOR, SLOPE = 0.1, 0.01
@@ -72,9 +72,6 @@ def noisy_cone(z: float = 5.0) -> Problem:
 def gradient(problem: Problem, nodes: int) -> torch.Tensor:
     """Of E f + log sigma_x + log sigma_y, E f a trapezoid sum over a grid of `nodes` x `nodes` points of (x - mu) / sigma."""
     theta = problem.theta.detach().clone().requires_grad_()
-    axis = torch.linspace(-REACH, REACH, nodes, dtype=theta.dtype)
-    weight = torch.exp(-0.5 * axis * axis)
-    weight = weight / weight.sum()
-    x = theta[0] + theta[1].exp() * torch.cartesian_prod(axis, axis)
-    mean = (torch.outer(weight, weight).reshape(-1) * problem.value(x)).sum()
+    grid, weight = trapezoid(2, nodes, REACH)
+    mean = (weight * problem.value(theta[0] + theta[1].exp() * grid)).sum()
     return torch.autograd.grad(mean + theta[1].sum(), theta)[0].reshape(-1)

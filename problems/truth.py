@@ -187,6 +187,33 @@ def gauss_hermite(dims: int, nodes: int) -> tuple[Tensor, Tensor]:
     return grid, weights
 
 
+def trapezoid(dims: int, nodes: int, reach: float) -> tuple[Tensor, Tensor]:
+    """Nodes `[nodes^dims, dims]` of a grid within `reach` of zero, and weights `[nodes^dims]` in proportion to N(0, I).
+
+    For integrands that are analytic in a strip, as tanh and sigmoids are, the error falls exponentially in the nodes, where
+    Gauss-Hermite rules cannot bear poles so near to the real axis.
+    """
+    axis = torch.linspace(-reach, reach, nodes, dtype=torch.float64)
+    grid = torch.cartesian_prod(*[axis] * dims).reshape(-1, dims)
+    return grid, (-0.5 * grid * grid).sum(-1).softmax(0)
+
+
+def over_normal_draws(problem: Problem, nodes: int, reach: float) -> Tensor:
+    """The gradient `[P]` of a bound of Normal latents, by the trapezoidal rule over all its standardised draws at once."""
+    K, D = problem.objective.samples, problem.site_parameters(problem.theta).shape[-1]
+    grid, weight = trapezoid(K * D, nodes, reach)
+    eps = grid.reshape(-1, K, 1, D).movedim(1, 0)
+
+    def L(theta: Tensor, model: Tensor | None, data: Tensor | None) -> Tensor:
+        m, log_s = problem.site_parameters(theta, data).unbind(-2)
+        z = m + log_s.exp() * eps
+        log_q = distributions.Normal(m, log_s.exp()).log_prob(z).sum(-1)
+        fx = problem.value(z, model, data) - log_q
+        return (weight[:, None] * problem.objective.value(fx)).sum(0)
+
+    return by_datum(problem, L)
+
+
 def by_quadrature(gradient: Callable[[int], Tensor], nodes: int, tolerance: float = 1e-9) -> Truth:
     """`gradient(nodes)` certified by a second rule of 3/2 as many nodes: they must agree to `tolerance` of its norm.
 
